@@ -1,9 +1,10 @@
 """
 Every exception that equipnet raises, in one tree.
 
-The root is `EquipmentError`. What goes wrong between us and a piece of equipment is also a `ConnectionError`, and a wait that
-took too long is a `TimeoutError` as well, so that code written for plain sockets catches it without a change. Twisted's and the
-operating system's own exception, where there was one, is the ``__cause__``, and its number is ``errno``.
+The root is `EquipmentError`. What goes wrong between us and a piece of equipment is also a `ConnectionError`, and a
+wait that took too long is a `TimeoutError` as well, so that code written for plain sockets catches it without a change.
+Twisted's and the operating system's own exception, where there was one, is the ``__cause__``, and its number is
+``errno``.
 """
 
 from __future__ import annotations

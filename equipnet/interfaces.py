@@ -63,8 +63,8 @@ class IConnection(IService):
         Returns
         -------
         Deferred[IConnection]
-            Fires with this connection, at once if it is READY. Fails with `ConnectFailed` or `ConnectionLost` when it is
-            given up, with `Disconnected` when our side ends it first.
+            Fires with this connection, at once if it is READY. Fails with `ConnectFailed` or `ConnectionLost` when it
+            is given up, with `Disconnected` when our side ends it first.
         """
 
     def connect(max_attempts: int | None = 1) -> Deferred[Any]:

@@ -17,11 +17,12 @@ from equipnet.errors import AddressError
 PROLOGIX_PORT = 1234
 
 _FORMS = (
-    "tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT, unix:/PATH, HOST:PORT, [IPV6]:PORT, TCP::HOST::PORT, UDP::HOST::PORT, "
-    "SOCKET::HOST::PORT, TCPIP::HOST::PORT::SOCKET or Prologix::HOST[::1234]::PAD[::SAD]"
+    "tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT, unix:/PATH, HOST:PORT, [IPV6]:PORT, TCP::HOST::PORT, "
+    "UDP::HOST::PORT, SOCKET::HOST::PORT, TCPIP::HOST::PORT::SOCKET or Prologix::HOST[::1234]::PAD[::SAD]"
 )
 _LISTEN_FORMS = (
-    "tcp:PORT[:interface=IP], tls:PORT[:interface=IP], udp:PORT[:interface=IP], unix:/PATH, tcp:IP:PORT or tcp:[IPV6]:PORT"
+    "tcp:PORT[:interface=IP], tls:PORT[:interface=IP], udp:PORT[:interface=IP], unix:/PATH, tcp:IP:PORT "
+    "or tcp:[IPV6]:PORT"
 )
 
 _HOST = r"(?P<host>\[[0-9a-f:.%\w]+\]|[^\s:\[\]/]+)"
@@ -66,7 +67,9 @@ class Address:
     def __str__(self) -> str:
         if self.scheme == "unix":
             return f"unix:{self.path}"
-        return f"{self.scheme}:[{self.host}]:{self.port}" if ":" in self.host else f"{self.scheme}:{self.host}:{self.port}"
+        return (
+            f"{self.scheme}:[{self.host}]:{self.port}" if ":" in self.host else f"{self.scheme}:{self.host}:{self.port}"
+        )
 
 
 def parse_address(text: str) -> Address:
@@ -78,8 +81,8 @@ def parse_address(text: str) -> Address:
     text
         One of the forms ``tcp:HOST:PORT``, ``tls:HOST:PORT``, ``udp:HOST:PORT``, ``unix:/PATH``, ``HOST:PORT``,
         ``[IPV6]:PORT``, MSL's ``TCP::HOST::PORT``, ``UDP::HOST::PORT``, ``SOCKET::HOST::PORT`` and
-        ``Prologix::HOST[::1234][::GPIBn]::PAD[::SAD]``, VISA's ``TCPIP[n]::HOST::PORT::SOCKET``; in any letter case, IPv6
-        literals in brackets.
+        ``Prologix::HOST[::1234][::GPIBn]::PAD[::SAD]``, VISA's ``TCPIP[n]::HOST::PORT::SOCKET``; in any letter case,
+        IPv6 literals in brackets.
 
     Raises
     ------

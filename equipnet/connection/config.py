@@ -1,4 +1,6 @@
-"""What the sections of a configuration file share: the base of all ``[connections.NAME]`` tables, retry, TLS, and kinds."""
+"""
+What the sections of a configuration file share: the base of all ``[connections.NAME]`` tables, retry, TLS, and kinds.
+"""
 
 from __future__ import annotations
 
