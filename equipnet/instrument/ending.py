@@ -572,6 +572,62 @@ class _DatagramScanner(Scanner):
         return len(chunk)
 
 
+@dataclass(frozen=True, slots=True)
+class Available(Ending):
+    """
+    A reply is whatever has come, as of a socket's ``recv``.
+
+    Parameters
+    ----------
+    limit
+        How many bytes at most, 1 or more; the rest of a chunk is the next message.
+    """
+
+    limit: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limit, int) or self.limit < 1:
+            raise LocalProtocolError(f"The limit is a whole number of bytes, at least 1, not {self.limit!r}")
+
+    def begin(self) -> Scanner:
+        return _AvailableScanner(self)
+
+    def find_whole(self, chunk: bytes, start: int = 0) -> int:
+        end = min(len(chunk), start + self.limit)
+        return end if end > start else -1
+
+    def describe(self) -> str:
+        return "any bytes"
+
+
+class _AvailableScanner(Scanner):
+    __slots__ = ("_ending",)
+
+    def __init__(self, ending: Available) -> None:
+        self._ending = ending
+
+    def feed(self, chunk: bytes, start: int = 0) -> int:
+        return self._ending.find_whole(chunk, start)
+
+
+@dataclass(frozen=True, slots=True)
+class Unending(Ending):
+    """Nothing in a reply ends it; only time does, or the limit of its size. What `ending_for` calls None."""
+
+    def begin(self) -> Scanner:
+        return _UnendingScanner()
+
+    def describe(self) -> str:
+        return "an end that nothing defines (no terminator, no size)"
+
+
+class _UnendingScanner(Scanner):
+    __slots__ = ()
+
+    def feed(self, chunk: bytes, start: int = 0) -> int:
+        return -1
+
+
 def ending_for(
     fmt: str | None = None,
     size: int | None = None,

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.errors import LocalProtocolError, RemoteProtocolError
 from equipnet.instrument.ending import (
+    Available,
     Block,
     Datagram,
     Ending,
@@ -26,6 +27,7 @@ from equipnet.instrument.ending import (
     Scanner,
     Size,
     Terminator,
+    Unending,
     _RegexScanner,
     ending_for,
     skip_optional,
@@ -502,6 +504,44 @@ class DatagramTests(SynchronousTestCase):
             self.assertEqual(Datagram().begin().feed(chunk), len(chunk))
 
 
+class AvailableTests(SynchronousTestCase):
+    """A reply is what there is."""
+
+    def test_chunks(self) -> None:
+        """
+        A chunk is a message, or several when there is more than the limit.
+        """
+        self.assertEqual(receive(Available(4), [b"1\n2", b"", b"abcdefghi"]), ([b"1\n2", b"abcd", b"efgh", b"i"], b""))
+
+    def test_nothing(self) -> None:
+        """
+        A message has at least one byte.
+        """
+        self.assertEqual(Available(4).find_whole(b"ab", 2), -1)
+        self.assertEqual(Available(4).begin().feed(b"ab", 2), -1)
+        self.assertEqual(Available(4).begin().feed(b"ab", 1), 2)
+
+    def test_wrong(self) -> None:
+        """
+        At least one byte can come.
+        """
+        self.assertRaises(LocalProtocolError, Available, 0)
+
+
+class UnendingTests(SynchronousTestCase):
+    """A reply has no end of its own."""
+
+    def test_never(self) -> None:
+        """
+        Neither bytes nor silence end it.
+        """
+        self.assertEqual(receive(Unending(), [b"1\n", b"2\n"]), ([], b"1\n2\n"))
+        scanner = Unending().begin()
+        scanner.feed(b"1\n")
+        self.assertFalse(scanner.silent())
+        self.assertIsNone(scanner.gap)
+
+
 ENDINGS: dict[Ending, tuple[str, str]] = {
     Terminator(b"\n"): (r"Terminator(b'\n')", r"the terminator b'\n'"),
     Terminator(b"\r", b"\n"): (r"Terminator(b'\r', b'\n')", r"one of the terminators b'\r', b'\n'"),
@@ -516,6 +556,8 @@ ENDINGS: dict[Ending, tuple[str, str]] = {
     Prompt("> "): ("Prompt(text=b'> ', line_start=True)", "the prompt b'> '"),
     IdleGap(0.1): ("IdleGap(seconds=0.1)", "an idle gap of 0.1 s"),
     Datagram(): ("Datagram()", "a datagram"),
+    Available(4096): ("Available(limit=4096)", "any bytes"),
+    Unending(): ("Unending()", "an end that nothing defines (no terminator, no size)"),
 }
 
 
