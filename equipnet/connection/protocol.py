@@ -71,7 +71,7 @@ class WireProtocol(Protocol):
         self.peer = "nobody"
         self._up: Deferred[WireProtocol] | None = None
         self._is_up = False
-        self._ended_by: EquipmentConnectionError | None = None
+        self.ended_by: EquipmentConnectionError | None = None
 
     # What the service uses
 
@@ -100,11 +100,11 @@ class WireProtocol(Protocol):
         abort
             Drop what has not been sent yet, instead of sending it first.
         """
-        if self._ended_by is not None:
+        if self.ended_by is not None:
             if abort:
                 self.transport.abortConnection()
             return
-        self._ended_by = error
+        self.ended_by = error
         if abort:
             self.transport.abortConnection()
         else:
@@ -114,7 +114,7 @@ class WireProtocol(Protocol):
     @property
     def hanging_up(self) -> bool:
         """Whether we have ended this connection, so that what still arrives is of no interest."""
-        return self._ended_by is not None
+        return self.ended_by is not None
 
     # What a wire format overrides
 
@@ -140,9 +140,9 @@ class WireProtocol(Protocol):
         self._came_up()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        error = self._ended_by
+        error = self.ended_by
         if error is None:
-            self._ended_by = error = _loss(self.peer, reason)
+            self.ended_by = error = _loss(self.peer, reason)
             self.fail_pending(error)
         up, self._up = self._up, None
         if self._is_up:

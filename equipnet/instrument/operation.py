@@ -1,0 +1,142 @@
+"""
+One thing that is done with an instrument, from the call to its answer, and the transaction that keeps several together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import Enum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from equipnet.errors import EquipmentConnectionError
+from equipnet.instrument.ending import Ending
+
+if TYPE_CHECKING:
+    from equipnet.instrument.service import Instrument
+
+
+class Kind(Enum):
+    """What is done."""
+
+    #: A command is written, its reply is read.
+    QUERY = "query"
+    #: A message is read.
+    READ = "read"
+    #: A command is written.
+    WRITE = "write"
+    #: The instrument is held until the transaction ends.
+    HOLD = "hold"
+
+
+class Operation:
+    """
+    One thing that is done with an instrument.
+
+    Parameters
+    ----------
+    instrument
+        With which.
+    kind
+        What.
+    timeout
+        Seconds from its beginning, None for no limit.
+    payload
+        What is written.
+    ending
+        How the message that is read ends.
+    limit
+        How many bytes that may have.
+    finish
+        Makes the answer of the message.
+    delay
+        Seconds between writing and reading.
+
+    Attributes
+    ----------
+    answer
+        What the caller gets.
+    pause
+        Runs while ``delay`` does.
+    """
+
+    __slots__ = ("answer", "delay", "ending", "finish", "instrument", "kind", "limit", "pause", "payload", "timeout")
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        kind: Kind,
+        timeout: float | None = None,
+        payload: bytes = b"",
+        ending: Ending | None = None,
+        limit: int = 0,
+        finish: Callable[[bytes], Any] = bytes,
+        delay: float = 0.0,
+    ) -> None:
+        self.instrument = instrument
+        self.kind = kind
+        self.timeout = timeout
+        self.payload = payload
+        self.ending = ending
+        self.limit = limit
+        self.finish = finish
+        self.delay = delay
+        self.pause: IDelayedCall | None = None
+        self.answer: Deferred[Any] = Deferred(self.cancelled)
+
+    # What the protocol tells
+
+    def received(self, message: bytes) -> None:
+        try:
+            value = self.finish(message)
+        except Exception as error:
+            self.instrument.went_wrong(self, error)
+            self.answer.errback(error)
+        else:
+            self.instrument.went_well(self)
+            self.answer.callback(value)
+
+    def failed(self, error: EquipmentConnectionError) -> None:
+        self.instrument.went_wrong(self, error)
+        self.answer.errback(error)
+
+    # What the caller tells
+
+    def cancelled(self, answer: Deferred[Any]) -> None:
+        self.instrument.cancelled(self)
+
+
+#: The holds inside of which the running coroutine is.
+holds: ContextVar[tuple[Operation, ...]] = ContextVar("holds", default=())
+
+
+class Transaction:
+    """
+    Hold an instrument for the time of an ``async with`` block; see `Instrument.transaction`.
+
+    A transaction inside of another one of the same instrument is a part of it.
+    """
+
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
+        self._hold: Operation | None = None
+
+    async def __aenter__(self) -> Instrument:
+        if not self._instrument.is_held_here():
+            hold = Operation(self._instrument, Kind.HOLD)
+            await self._instrument.submit(hold)
+            self._hold = hold
+            holds.set((*holds.get(), hold))
+        return self._instrument
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            holds.set(tuple(each for each in holds.get() if each is not hold))
+            self._instrument.release(hold)

@@ -1,0 +1,410 @@
+"""
+One connection to an instrument: bytes out, and replies in, each ended as its reader says.
+
+In the style of Twisted's LineReceiver, with two differences: how a message ends is chosen for each one, and what is
+received is kept in the chunks in which it came and joined once, so that the cost of a long message grows with its
+length only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol as Shape
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from equipnet.connection.protocol import Owner, WireProtocol
+from equipnet.errors import EquipmentConnectionError, MessageTooLong, RemoteProtocolError
+from equipnet.instrument.ending import Block, Ending, Scanner, skip_optional
+
+
+class Reader(Shape):
+    """Somebody who waits for one message."""
+
+    def received(self, message: bytes) -> None:
+        """Take the message."""
+
+    def failed(self, error: EquipmentConnectionError) -> None:
+        """Take note that it will not come."""
+
+
+@implementer(IPushProducer)
+class InstrumentProtocol(WireProtocol):
+    """
+    Messages to and from one instrument.
+
+    Parameters
+    ----------
+    owner
+        The service that is told when this connection comes and goes.
+    clock
+        Measures the silence that ends a message.
+    greeting
+        What is written first on every connection, such as the choice of a GPIB address.
+
+    Attributes
+    ----------
+    line_ending
+        How a message ends that nobody asked for, and where the stream can be picked up again after one that made no
+        sense; None where there is no such place.
+    unsolicited
+        Called with each message that nobody waits for; None to keep it for the next read.
+    unsolicited_pattern
+        What an unsolicited message looks like, so that it is recognised also while somebody waits for a reply; None
+        where only its time tells.
+    keep_limit
+        How many bytes that nobody reads are kept; then the peer is made to wait.
+    lost_track
+        Whether something came after which nobody knows where the next message begins.
+    choked
+        Whether the peer does not take what we write.
+    unchoked
+        Called when it takes it again.
+    """
+
+    def __init__(self, owner: Owner, clock: IReactorTime, greeting: bytes = b"") -> None:
+        super().__init__(owner)
+        self.unsolicited: Callable[[bytes], object] | None = None
+        self.unsolicited_pattern: re.Pattern[bytes] | None = None
+        self.line_ending: Ending | None = None
+        self.keep_limit = 1 << 20
+        self.lost_track = False
+        self.choked = False
+        self.unchoked: Callable[[], None] | None = None
+        self._clock = clock
+        self._greeting = greeting
+        # What has come and is in no message yet: chunks, and where in the first of them it begins.
+        self._input: deque[bytes] = deque()
+        self._start = 0
+        # The message that is awaited, the parts of it that have come, and what looks for its end.
+        self._reader: Reader | None = None
+        self._ending: Ending | None = None
+        self._limit = 0
+        self._scanner: Scanner | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._unread = 0
+        # Messages that nobody wants any more but that will come first.
+        self._late: deque[Scanner] = deque()
+        # What may still follow a block, and belongs to it.
+        self._optional = b""
+        # Whether the next chunk can only be for the reader: no message has begun, and none comes before it.
+        self._fresh = False
+        self._pumping = False
+        self._paused = False
+        self._gap: IDelayedCall | None = None
+        # For how long there must be silence before anything is looked at again, and what waits for it.
+        self._draining: tuple[float, IDelayedCall] | None = None
+
+    # What the service uses
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are, in one piece."""
+        if self.taps:
+            self.tapped("out", data)
+        self.transport.write(data)
+
+    def read(self, ending: Ending, limit: int, reader: Reader) -> None:
+        """
+        Give the next message to ``reader``; it may be there already, and is then given at once.
+
+        Parameters
+        ----------
+        ending
+            How it ends.
+        limit
+            How many bytes it may have. Of a longer one ``reader`` gets `MessageTooLong` as soon as that is known, and
+            the rest is dropped as it comes.
+        reader
+            Takes it. There is only one at a time.
+        """
+        if self._scanner is not None:
+            self._put_back()
+        self._reader = reader
+        self._ending = ending
+        self._limit = limit
+        if self._input or self._late or self._optional or self.unsolicited_pattern:
+            self._pump()
+        else:
+            self._fresh = True
+
+    def stop_reading(self) -> None:
+        """Forget the reader; what has come of its message is kept for the next one."""
+        self._reader = None
+        self._fresh = False
+        self._put_back()
+
+    def drop_message(self, ending: Ending) -> None:
+        """Drop one message with that ending, which may have begun and will come before any other."""
+        self._late.append(ending.begin())
+        self._pump()
+
+    def drain(self, seconds: float, done: Callable[[], object]) -> None:
+        """Drop all that comes until nothing has come for so long, then call ``done``."""
+        self.discard_input()
+        self._late.clear()
+        self._draining = seconds, self._clock.callLater(seconds, self._drained, done)
+
+    def _drained(self, done: Callable[[], object]) -> None:
+        self._draining = None
+        done()
+
+    def discard_input(self) -> bytes:
+        """
+        Throw away what has come and nobody has read, and give it; the rest of a message that has begun will go the same
+        way.
+        """
+        if self._scanner is not None:
+            self._late.append(self._scanner)
+        discarded = self.partial + b"".join(self._input)[self._start :]
+        self._end_message()
+        self._input.clear()
+        self._start = self._unread = 0
+        self._hold_back()
+        return discarded
+
+    @property
+    def partial(self) -> bytes:
+        """What has come of the message that is awaited."""
+        return b"".join(self._parts)
+
+    @property
+    def late(self) -> int:
+        """How many messages will come that nobody wants any more."""
+        return len(self._late)
+
+    # What Twisted calls
+
+    def begin(self) -> None:
+        self.transport.registerProducer(self, True)
+        if self._greeting:
+            self.write(self._greeting)
+        super().begin()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._fresh:
+            # The usual case: the whole reply, and nothing else, in one chunk.
+            reader, ending = self._reader, self._ending
+            assert reader is not None and ending is not None
+            size = len(data)
+            if size <= self._limit and ending.find_whole(data) == size:
+                self._reader = None
+                self._fresh = False
+                if self.taps:
+                    self.tapped("in", data)
+                reader.received(data)
+                return
+            self._fresh = False
+        if self.hanging_up:
+            return
+        if self._draining is not None:
+            seconds, call = self._draining
+            call.reset(seconds)
+            return
+        self._input.append(data)
+        self._unread += len(data)
+        self._pump()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._scanner is not None and self._scanner.silent() and not self.hanging_up:
+            self._deliver()
+        super().connectionLost(reason)
+
+    def hang_up(self, error: EquipmentConnectionError, abort: bool = True) -> None:
+        # With a producer that is paused Twisted would wait for it before it closes.
+        self.transport.unregisterProducer()
+        super().hang_up(error, abort)
+
+    def fail_pending(self, error: EquipmentConnectionError) -> None:
+        reader, self._reader = self._reader, None
+        self._fresh = False
+        self.discard_input()
+        if self._gap is not None and self._gap.active():
+            self._gap.cancel()
+        if self._draining is not None:
+            self._draining[1].cancel()
+            self._draining = None
+        if reader is not None:
+            reader.failed(error)
+
+    # The producer: what Twisted tells of the peer's appetite
+
+    def pauseProducing(self) -> None:
+        self.choked = True
+
+    def resumeProducing(self) -> None:
+        self.choked = False
+        if self.unchoked is not None:
+            self.unchoked()
+
+    def stopProducing(self) -> None:
+        self.choked = False
+
+    # From chunks to messages
+
+    def _pump(self) -> None:
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._input and self._advance():
+                pass
+        finally:
+            self._pumping = False
+        self._watch_silence()
+        self._hold_back()
+
+    def _advance(self) -> bool:
+        """Take one step through the input; False when nobody is there to take it."""
+        chunk, start = self._input[0], self._start
+        if self._optional:
+            end, self._optional = skip_optional(chunk, start, self._optional)
+            self._consume(chunk, end)
+        elif self._late:
+            self._drop_late(chunk, start)
+        elif self._reader is not None:
+            self._feed(chunk, start)
+        elif self.unsolicited is not None and self.line_ending is not None:
+            self._ending = self.line_ending
+            self._limit = self.keep_limit
+            self._feed(chunk, start)
+        else:
+            return False
+        return True
+
+    def _consume(self, chunk: bytes, end: int) -> None:
+        self._unread -= end - self._start
+        if end == len(chunk):
+            self._input.popleft()
+            self._start = 0
+        else:
+            self._start = end
+
+    def _feed(self, chunk: bytes, start: int) -> None:
+        scanner = self._scanner
+        if scanner is None:
+            assert self._ending is not None
+            scanner = self._scanner = self._ending.begin()
+        try:
+            end = scanner.feed(chunk, start)
+        except RemoteProtocolError as error:
+            self._lose_track(RemoteProtocolError(str(error), self.partial + chunk[start:]))
+            return
+        stop = len(chunk) if end < 0 else end
+        size = self._size = self._size + stop - start
+        self._parts.append(chunk if stop - start == len(chunk) else chunk[start:stop])
+        self._consume(chunk, stop)
+        expected = max(size, scanner.announced or 0)
+        if expected > self._limit:
+            self._too_long(scanner, expected, ended=end >= 0)
+        elif end >= 0:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        parts, scanner, reader = self._parts, self._scanner, self._reader
+        assert scanner is not None
+        self._end_message()
+        self._optional = scanner.optional_terminator
+        message = parts[0] if len(parts) == 1 else b"".join(parts)
+        if self.taps:
+            self.tapped("in", message)
+        pattern = self.unsolicited_pattern
+        if reader is None or (pattern is not None and pattern.search(message)):
+            self._tell_unsolicited(message)
+        else:
+            self._reader = None
+            reader.received(message)
+
+    def _too_long(self, scanner: Scanner, size: int, ended: bool) -> None:
+        error = MessageTooLong(f"max_read_size is {self._limit} bytes, the message has {size} or more", self.partial)
+        if not ended:
+            self._late.append(scanner)
+        self._optional = scanner.optional_terminator
+        self._refuse(error)
+
+    def _lose_track(self, error: RemoteProtocolError) -> None:
+        # A line of text where a block should be (an error message, say) ends where lines end. Otherwise nobody knows
+        # where the next message begins.
+        if isinstance(self._ending, Block) and self.line_ending is not None:
+            self._put_back()
+            self._late.append(self.line_ending.begin())
+        else:
+            self.lost_track = True
+            self.discard_input()
+        self._refuse(error)
+
+    def _put_back(self) -> None:
+        """Make the parts of the message that has begun input again."""
+        if self._start:
+            self._input[0] = self._input[0][self._start :]
+            self._start = 0
+        self._input.extendleft(reversed(self._parts))
+        self._unread += self._size
+        self._end_message()
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        reader, self._reader = self._reader, None
+        self._end_message()
+        if reader is not None:
+            reader.failed(error)
+        else:
+            self.log.warn("{name}: an unsolicited message: {error}", name=self.owner.name, error=error)
+
+    def _end_message(self) -> None:
+        self._scanner = None
+        self._parts = []
+        self._size = 0
+
+    def _drop_late(self, chunk: bytes, start: int) -> None:
+        scanner = self._late[0]
+        try:
+            end = scanner.feed(chunk, start)
+        except RemoteProtocolError:
+            end = len(chunk)
+        self._consume(chunk, len(chunk) if end < 0 else end)
+        if end >= 0:
+            self._late.popleft()
+            self._optional = scanner.optional_terminator
+            self.log.info("{name}: a late reply was dropped", name=self.owner.name)
+
+    def _tell_unsolicited(self, message: bytes) -> None:
+        assert self.unsolicited is not None
+        try:
+            self.unsolicited(message)
+        except Exception:
+            self.log.failure("{name}: the handler of unsolicited messages raised", name=self.owner.name)
+
+    # Silence, and too much of what nobody reads
+
+    def _watch_silence(self) -> None:
+        scanner = self._late[0] if self._late else self._scanner
+        gap = None if scanner is None else scanner.gap
+        if gap is None or self.hanging_up:
+            return
+        if self._gap is not None and self._gap.active():
+            self._gap.reset(gap)
+        else:
+            self._gap = self._clock.callLater(gap, self._silent)
+
+    def _silent(self) -> None:
+        if self._late:
+            if self._late[0].silent():
+                self._late.popleft()
+                self._pump()
+        elif self._scanner is not None and self._scanner.silent():
+            self._deliver()
+
+    def _hold_back(self) -> None:
+        too_much = self._reader is None and self._unread > self.keep_limit
+        if too_much is self._paused or self.hanging_up:
+            return
+        self._paused = too_much
+        if too_much:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()

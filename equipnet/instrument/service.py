@@ -1,0 +1,665 @@
+"""What users hold: an instrument that is written to, read from and queried, one operation at a time."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from numpy.typing import DTypeLike
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+
+from equipnet.connection.address import Address, parse_address
+from equipnet.connection.endpoint import client_endpoint
+from equipnet.connection.protocol import WireProtocol
+from equipnet.connection.retry import RetryPolicy
+from equipnet.connection.service import ClientConnection
+from equipnet.connection.state import State
+from equipnet.connection.tls import TLS
+from equipnet.errors import (
+    Disconnected,
+    EquipmentConnectionError,
+    EquipmentError,
+    EquipmentTimeout,
+    LocalProtocolError,
+    NotConnected,
+    QueueFull,
+)
+from equipnet.instrument.ending import Available, Datagram, Ending
+from equipnet.instrument.message import Data
+from equipnet.instrument.operation import Kind, Operation, Transaction, holds
+from equipnet.instrument.protocol import InstrumentProtocol
+from equipnet.instrument.settings import Settings
+
+#: After so many replies that did not come, an instrument of which late replies are dropped is connected anew.
+LATE_LIMIT = 3
+
+
+class Resync(Enum):
+    """How an instrument is brought in step again after a reply that did not come in time."""
+
+    #: The connection is closed and made again; right for every instrument, since no silence can tell a slow reply from
+    #: none.
+    RESET = "reset"
+    #: Exactly the late reply is dropped when it comes; for instruments that always answer.
+    DROP = "drop"
+    #: What comes is dropped until nothing has come for as long as the user says.
+    GAP = "gap"
+
+
+class Instrument(Settings, ClientConnection):
+    r"""
+    An instrument on a plain socket: text commands and replies, binary blocks, one owner, one operation at a time.
+
+    Operations wait their turn in order. A reply is never given to another query: when one does not come in time, the
+    connection is made synchronous again as ``resync`` says before anything else is asked. An operation that is called
+    while nothing is connected and no attempt is under way fails at once with `NotConnected`; one that is called in the
+    middle of an attempt waits for it.
+
+    The settings from ``buffer_size`` to ``write_termination`` have the names, the defaults and the meaning of
+    MSL-Equipment's. They can be changed at any time and count for the operations that are called from then on.
+
+    Parameters
+    ----------
+    address
+        Where it is: an address (see `equipnet.connection.address.parse_address`) or any client endpoint of Twisted.
+    buffer_size
+        How many bytes `recv` gives at most, where nothing else is said.
+    encoding
+        Of text, both ways.
+    encoding_errors
+        What happens to characters that cannot be encoded or bytes that cannot be decoded, one of the names of `codecs`.
+    family
+        ``"INET"`` takes the IPv4 addresses of a host name, ``"INET6"`` its IPv6 addresses, ``"UNSPEC"`` whichever
+        answers first. An IPv6 literal is taken as such. Counts from the next connection on.
+    max_read_size
+        How many bytes one message may have.
+    proto
+        0, or the number of TCP or UDP.
+    read_termination
+        What ends a reply, as bytes, text or in the textual forms of registers (``"\\n"``); a tuple for several; None
+        for nothing, then a reply needs another end.
+    rstrip
+        Whether white space at the end of a text reply, its terminator included, is removed.
+    socket_type
+        ``"STREAM"`` or ``"DGRAM"``; an address that begins with ``udp`` decides it.
+    termination
+        Sets both terminations, and wins over them.
+    timeout
+        Seconds for one read or write, or for the two of a query; None or less than 0 for no limit.
+    write_termination
+        What is added to a command that does not end with it already.
+    ending
+        How a text reply ends where the terminator does not tell: a `Prompt`, an `IdleGap`, ... Every read and query can
+        have another.
+    resync
+        `Resync`, or its name: what is done after a reply that did not come in time.
+    resync_gap
+        Seconds of silence for ``Resync.GAP``.
+    queue_limit
+        How many operations may wait; one more fails with `QueueFull`.
+    name, retry, connect_timeout, tls, local_host, reactor
+        As `ClientConnection` says.
+
+    Attributes
+    ----------
+    degraded
+        Whether the last operation or the connection has failed, and nothing has succeeded since.
+    """
+
+    kind = "instrument"
+
+    def __init__(
+        self,
+        address: str | Address | IStreamClientEndpoint,
+        *,
+        buffer_size: int = 4096,
+        encoding: str = "utf-8",
+        encoding_errors: str = "strict",
+        family: str = "INET",
+        max_read_size: int = 1 << 20,
+        proto: int = 0,
+        read_termination: str | bytes | tuple[str | bytes, ...] | None = "\n",
+        rstrip: bool = False,
+        socket_type: str = "STREAM",
+        termination: str | bytes | None = None,
+        timeout: float | None = None,
+        write_termination: str | bytes | None = "\r\n",
+        ending: Ending | None = None,
+        resync: Resync | str = Resync.RESET,
+        resync_gap: float | None = None,
+        queue_limit: int = 1000,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        connect_timeout: float = 10.0,
+        tls: TLS | None = None,
+        local_host: str | None = None,
+        reactor: Any = None,
+    ) -> None:
+        ClientConnection.__init__(
+            self,
+            address,
+            name=name,
+            retry=retry,
+            connect_timeout=connect_timeout,
+            tls=tls,
+            local_host=local_host,
+            reactor=reactor,
+        )
+        Settings.__init__(
+            self,
+            buffer_size=buffer_size,
+            encoding=encoding,
+            encoding_errors=encoding_errors,
+            family=family,
+            max_read_size=max_read_size,
+            proto=proto,
+            read_termination=read_termination,
+            rstrip=rstrip,
+            socket_type=socket_type,
+            termination=termination,
+            timeout=timeout,
+            write_termination=write_termination,
+            ending=ending,
+        )
+        self.resync = Resync(resync)
+        self.resync_gap = resync_gap
+        if self.resync is Resync.GAP and not (resync_gap and resync_gap > 0):
+            raise ValueError("resync by a gap needs a resync_gap of more than 0 seconds")
+        self.queue_limit = queue_limit
+        self.degraded = False
+        self._degraded_observers: list[Callable[[Instrument, bool, str], object]] = []
+        self._unsolicited: Callable[[str], object] | None = None
+        self._unsolicited_pattern: re.Pattern[bytes] | None = None
+        # What is being done, what waits, who holds the instrument, and what waits inside of that transaction.
+        self._active: Operation | None = None
+        self._queue: deque[Operation] = deque()
+        self._holder: Operation | None = None
+        self._inner: deque[Operation] = deque()
+        self._starting = False
+        # Why the connection is being reset on purpose, so that what waits is kept.
+        self._resetting: EquipmentConnectionError | None = None
+        # How the message ends that a read did not get in time, and that may still come.
+        self._overdue: Ending | None = None
+        # When the active operation has taken too long. The timer may be earlier: it is not moved for each operation.
+        self._deadline: float | None = None
+        self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
+
+    # What MSL-Equipment's users ask
+
+    @property
+    def host(self) -> str:
+        """The host of the address."""
+        return self.address.host if isinstance(self.address, Address) else ""
+
+    @property
+    def port(self) -> int:
+        """The port of the address; 0 where it has none."""
+        return self.address.port if isinstance(self.address, Address) else 0
+
+    @staticmethod
+    def parse_address(text: str) -> Address:
+        """Read an address; as `equipnet.connection.address.parse_address`, which says which forms there are."""
+        return parse_address(text)
+
+    # What users call
+
+    def write(
+        self, message: str | bytes, data: Data | None = None, fmt: str | None = "ieee", dtype: DTypeLike = "<f"
+    ) -> Deferred[int]:
+        """
+        Send a command, with numbers behind it if there are any.
+
+        Parameters
+        ----------
+        message
+            The command; text is encoded, the termination is added unless it is there.
+        data
+            Numbers, or bytes, to send behind the command.
+        fmt
+            How: ``"ieee"``, ``"hp"``, ``"ascii"``, or None for bare numbers.
+        dtype
+            Of the numbers; for ``"ascii"`` a format, such as ``".6e"``.
+
+        Returns
+        -------
+        Deferred[int]
+            The number of bytes on the wire, terminator included, once the operating system has taken nearly all of
+            them. Fails with `LocalProtocolError` when it cannot be encoded (nothing was sent), `EquipmentTimeout` when
+            the instrument does not take it in time, `ConnectionLost`, `Disconnected`, `NotConnected`, and `QueueFull`.
+        """
+        try:
+            payload = self.encode(message, data, fmt, dtype)
+        except EquipmentError as error:
+            return fail(error)
+        return self.submit(Operation(self, Kind.WRITE, self._timeout, payload))
+
+    def read(
+        self,
+        size: int | None = None,
+        fmt: str | None = None,
+        dtype: DTypeLike | None = None,
+        decode: bool = True,
+        *,
+        ending: Ending | None = None,
+    ) -> Deferred[Any]:
+        """
+        Wait for the next message.
+
+        What has come before a timeout is kept for the next read.
+
+        Parameters
+        ----------
+        size
+            How many bytes it has; terminators mean nothing then.
+        fmt
+            ``"ieee"`` or ``"hp"`` for a block, which ends where its header says; ``"ascii"`` for a list of numbers.
+        dtype
+            Of the numbers, anything that numpy accepts.
+        decode
+            Whether text is decoded.
+        ending
+            How the message ends, if not as ``size`` and ``fmt``, or the instrument's own ending, say.
+
+        Returns
+        -------
+        Deferred[str | bytes | numpy.ndarray]
+            Text with its terminator, or bytes with ``decode=False``, or an array where there is a ``dtype``, or the
+            bytes in a block where there is none. Fails with `EquipmentTimeout` (which holds what had come),
+            `MessageTooLong` (the stream goes on after that message), `RemoteProtocolError` when it is not what it
+            should be (its ``data`` are the bytes), `LocalProtocolError` for arguments that make no sense,
+            `ConnectionLost`, `Disconnected`, `NotConnected` and `QueueFull`.
+        """
+        try:
+            ending, finish = self.reply(size, fmt, dtype, decode, ending)
+        except EquipmentError as error:
+            return fail(error)
+        return self.submit(Operation(self, Kind.READ, self._timeout, b"", ending, self._max_read_size, finish))
+
+    def query(
+        self,
+        message: str | bytes,
+        delay: float = 0.0,
+        size: int | None = None,
+        fmt: str | None = None,
+        dtype: DTypeLike | None = None,
+        decode: bool = True,
+        *,
+        ending: Ending | None = None,
+    ) -> Deferred[Any]:
+        """
+        Send a command and wait for its reply.
+
+        What came before the command was sent is no reply to it, and is dropped.
+
+        Parameters
+        ----------
+        message
+            The command, as in `write`.
+        delay
+            Seconds to wait between the command and the reading.
+        size, fmt, dtype, decode, ending
+            As in `read`.
+
+        Returns
+        -------
+        Deferred[str | bytes | numpy.ndarray]
+            As `read`; when it fails with `EquipmentTimeout`, the connection is made synchronous again as ``resync``
+            says.
+        """
+        try:
+            payload = self.encode(message)
+            ending, finish = self.reply(size, fmt, dtype, decode, ending)
+        except EquipmentError as error:
+            return fail(error)
+        return self.submit(
+            Operation(self, Kind.QUERY, self._timeout, payload, ending, self._max_read_size, finish, delay)
+        )
+
+    def send(self, message: bytes) -> Deferred[int]:
+        """
+        Send bytes as they are, after connecting again if there is no connection (SOCS's TCPInterface).
+
+        Returns
+        -------
+        Deferred[int]
+            As `write`, and fails with `ConnectFailed` when the one attempt to connect does not succeed. When the
+            connection is lost in the middle the bytes are not sent again: the instrument may have acted on them.
+        """
+        operation = Operation(self, Kind.WRITE, self._timeout, bytes(message))
+        if self._accepts:
+            return self.submit(operation)
+        connected: Deferred[Any] = self.connect(max_attempts=1)
+        return connected.addCallback(lambda _: self.submit(operation))
+
+    def recv(self, bufsize: int | None = None) -> Deferred[bytes]:
+        """
+        Wait for any bytes (SOCS's TCPInterface).
+
+        Parameters
+        ----------
+        bufsize
+            How many at most; `buffer_size` where nothing is given.
+
+        Returns
+        -------
+        Deferred[bytes]
+            At least one byte. Fails as `read`; a closed connection is an error, never an empty result.
+        """
+        ending: Ending = Available(self._buffer_size if bufsize is None else bufsize)
+        if self.is_datagram:
+            ending = Datagram()
+        return self.submit(Operation(self, Kind.READ, self._timeout, b"", ending, self._max_read_size))
+
+    def transaction(self) -> Transaction:
+        """
+        Keep several operations together: ``async with instrument.transaction():``.
+
+        Until the block ends nobody else's operations are begun; those of the coroutine that runs the block, and of
+        coroutines that it starts, are. Entering fails as `write`.
+        """
+        return Transaction(self)
+
+    def on_unsolicited(self, handler: Callable[[str], object] | None, pattern: str | bytes | None = None) -> None:
+        """
+        Give messages that nobody asked for to ``handler``, decoded as text.
+
+        Without a handler they are kept for the next `read`, and dropped by the next `query`.
+
+        Parameters
+        ----------
+        handler
+            Called with each message; what it raises is logged. None to have no handler any more.
+        pattern
+            A regular expression that such messages match: then they are recognised while a reply is awaited, too.
+            Without it only what comes while nobody waits, outside of transactions, is unsolicited.
+        """
+        self._unsolicited = handler
+        if isinstance(pattern, str):
+            pattern = pattern.encode(self._encoding)
+        self._unsolicited_pattern = None if pattern is None or handler is None else re.compile(pattern)
+        if self.protocol is not None:
+            self._tell_of_unsolicited(self.protocol)
+
+    def observe_degraded(self, observer: Callable[[Instrument, bool, str], object]) -> None:
+        """
+        Call ``observer(instrument, degraded, reason)`` once for each change of `degraded`; what it raises is logged.
+        """
+        self._degraded_observers.append(observer)
+
+    # What the connection asks
+
+    def build_protocol(self) -> WireProtocol:
+        greeting = b""
+        if isinstance(self.address, Address) and self.address.gpib:
+            # Prologix manual: be the controller, read after each write, talk to this GPIB address.
+            numbers = " ".join(map(str, self.address.gpib))
+            greeting = f"++mode 1\n++auto 1\n++addr {numbers}\n".encode("ascii")
+        protocol = InstrumentProtocol(self, self.reactor, greeting)
+        protocol.unchoked = self._unchoked
+        self._tell_of_unsolicited(protocol)
+        return protocol
+
+    def endpoint(self) -> IStreamClientEndpoint:
+        address = self.address
+        if not isinstance(address, Address):
+            return address
+        if self.is_datagram and address.scheme != "udp":
+            if address.scheme != "tcp":
+                raise LocalProtocolError(f"There are no datagrams over {address.scheme}")
+            address = Address("udp", address.host, address.port)
+        family = socket.AddressFamily[f"AF_{self._family}"]
+        return client_endpoint(address, self.reactor, tls=self._tls, local_host=self._local_host, family=family)
+
+    def usable(self, protocol: WireProtocol, reason: str) -> None:
+        resetting, self._resetting = self._resetting, None
+        self._overdue = None
+        super().usable(protocol, reason)
+        if self.degraded and resetting is None:
+            self._set_degraded(False, reason)
+        self._start_next()
+
+    def lost(self, error: EquipmentConnectionError) -> None:
+        self._stop_timer()
+        if error is self._resetting:
+            return
+        self._resetting = None
+        if not isinstance(error, Disconnected):
+            self._set_degraded(True, str(error))
+        waiting = [*self._inner, *self._queue]
+        self._inner.clear()
+        self._queue.clear()
+        for operation in waiting:
+            operation.answer.errback(error)
+
+    @property
+    def is_datagram(self) -> bool:
+        return self._socket_type == "DGRAM" or (isinstance(self.address, Address) and self.address.scheme == "udp")
+
+    # What operations and transactions tell
+
+    def submit(self, operation: Operation) -> Deferred[Any]:
+        """Begin an operation, or let it wait for its turn; gives its answer."""
+        if (
+            self._active is None
+            and not self._queue
+            and self._holder is None
+            and self._machine.state is State.READY
+            and self.protocol.ended_by is None
+        ):
+            self._begin_operation(operation)
+            return operation.answer
+        if not self._accepts:
+            error = NotConnected(f"{self.name} is {self.state.value}; {self.last_error or 'connect it first'}")
+            error.__cause__ = self.last_error
+            return fail(error)
+        queue = self._inner if self.is_held_here() else self._queue
+        if len(queue) >= self.queue_limit:
+            return fail(QueueFull(f"{self.name}: {self.queue_limit} operations wait already"))
+        queue.append(operation)
+        self._start_next()
+        return operation.answer
+
+    def went_well(self, operation: Operation) -> None:
+        """Take note that a message came and made sense."""
+        self._overdue = None
+        if self.degraded:
+            self._set_degraded(False, "a reply came")
+        self._end_operation()
+
+    def went_wrong(self, operation: Operation, error: Exception) -> None:
+        """Take note that the message of the active operation did not come, or made no sense."""
+        if not isinstance(error, Disconnected):
+            self._set_degraded(True, str(error))
+        protocol = self.protocol
+        if protocol is not None and protocol.lost_track and protocol.ended_by is None:
+            reset = EquipmentConnectionError(f"{self.name}: nobody knows where the next message begins")
+            reset.__cause__ = error
+            self._active = None
+            self._reset(reset)
+        self._end_operation()
+
+    def cancelled(self, operation: Operation) -> None:
+        """Forget an operation whose caller does not want its answer any more."""
+        if operation is self._active:
+            self._abandon(operation, Disconnected(f"{self.name}: the reply to a cancelled query is not waited for"))
+            self._end_operation()
+        else:
+            for queue in (self._queue, self._inner):
+                if operation in queue:
+                    queue.remove(operation)
+
+    def is_held_here(self) -> bool:
+        """Whether the running coroutine is inside of the transaction that holds the instrument."""
+        return self._holder is not None and self._holder in holds.get()
+
+    def release(self, hold: Operation) -> None:
+        """End the transaction of ``hold``; what still waits inside of it comes next."""
+        if self._holder is hold:
+            self._holder = None
+            self._queue.extendleft(reversed(self._inner))
+            self._inner.clear()
+            self._start_next()
+
+    # The life of an operation
+
+    @property
+    def _accepts(self) -> bool:
+        return self._resetting is not None or self.state in (State.READY, State.CONNECTED, State.CONNECTING)
+
+    def _begin_operation(self, operation: Operation) -> None:
+        protocol = self.protocol
+        kind = operation.kind
+        if kind is Kind.QUERY:
+            if self._overdue is not None:
+                self._catch_up(self._overdue, operation)
+                return
+            protocol.discard_input()
+        self._active = operation
+        timeout = operation.timeout
+        if timeout is not None:
+            self._limit_time(timeout)
+        if operation.payload:
+            protocol.write(operation.payload)
+        if kind is Kind.READ or (kind is Kind.QUERY and not operation.delay):
+            protocol.read(operation.ending, operation.limit, operation)
+        elif kind is Kind.QUERY:
+            operation.pause = self.reactor.callLater(
+                operation.delay, protocol.read, operation.ending, operation.limit, operation
+            )
+        elif kind is Kind.HOLD:
+            self._holder = operation
+            self._end_operation()
+            operation.answer.callback(None)
+        elif not protocol.choked:
+            self._end_operation()
+            operation.answer.callback(len(operation.payload))
+
+    def _end_operation(self) -> None:
+        self._active = None
+        self._deadline = None
+        if self._queue or self._inner:
+            self._start_next()
+
+    def _start_next(self) -> None:
+        if self._starting:
+            return
+        self._starting = True
+        try:
+            while self._active is None and self.state is State.READY and self.protocol.ended_by is None:
+                queue = self._queue if self._holder is None else self._inner
+                if not queue:
+                    break
+                self._begin_operation(queue.popleft())
+        finally:
+            self._starting = False
+
+    def _unchoked(self) -> None:
+        operation = self._active
+        if operation is not None and operation.kind is Kind.WRITE:
+            self._end_operation()
+            operation.answer.callback(len(operation.payload))
+
+    # When a reply does not come in time
+
+    def _limit_time(self, seconds: float) -> None:
+        deadline = self._deadline = self.reactor.seconds() + seconds
+        if self._timer is None:
+            self._timer = self.reactor.callLater(seconds, self._check_deadline)
+            self._timer_at = deadline
+        elif deadline < self._timer_at:
+            self._timer.reset(seconds)
+            self._timer_at = deadline
+
+    def _check_deadline(self) -> None:
+        self._timer = None
+        operation, deadline = self._active, self._deadline
+        if operation is None or deadline is None:
+            return
+        remaining = deadline - self.reactor.seconds()
+        if remaining > 0:
+            self._limit_time(remaining)
+        else:
+            self._timed_out(operation)
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _timed_out(self, operation: Operation) -> None:
+        assert operation.timeout is not None
+        if operation.ending is None:
+            error = EquipmentTimeout(operation.timeout, "the instrument to take what is written")
+        else:
+            error = EquipmentTimeout(operation.timeout, operation.ending.describe(), self.protocol.partial)
+        self._set_degraded(True, str(error))
+        self._abandon(operation, error)
+        self._end_operation()
+        operation.answer.errback(error)
+
+    def _abandon(self, operation: Operation, error: EquipmentConnectionError) -> None:
+        """Stop waiting for what the active operation waits for."""
+        self._active = None
+        self._deadline = None
+        if operation.pause is not None and operation.pause.active():
+            operation.pause.cancel()
+        self.protocol.stop_reading()
+        if operation.kind is Kind.WRITE:
+            self._reset(error)
+        elif operation.kind is Kind.READ:
+            self._overdue = operation.ending
+        else:
+            assert operation.ending is not None
+            self._resynchronise(operation.ending, error)
+
+    def _catch_up(self, overdue: Ending, operation: Operation) -> None:
+        """Make up for a read that did not get its message, before a query is asked that could get it instead."""
+        self._overdue = None
+        (self._queue if self._holder is None else self._inner).appendleft(operation)
+        self._resynchronise(
+            overdue, EquipmentConnectionError(f"{self.name}: the message of an earlier read may still come")
+        )
+        self._start_next()
+
+    def _resynchronise(self, ending: Ending, error: EquipmentConnectionError) -> None:
+        """Make sure that the message which did not come in time is no answer to anything else."""
+        if self.resync is Resync.GAP and self.resync_gap is not None:
+            protocol = self.protocol
+            self.unusable(protocol, str(error))
+            protocol.drain(self.resync_gap, lambda: self.usable(protocol, f"silent for {self.resync_gap:g} s"))
+        elif self.resync is Resync.DROP and self.protocol.late < LATE_LIMIT:
+            self.protocol.drop_message(ending)
+        else:
+            self._reset(error)
+
+    def _reset(self, error: EquipmentConnectionError) -> None:
+        self._resetting = error
+        self.restart(error)
+
+    # Who is told
+
+    def _set_degraded(self, degraded: bool, reason: str) -> None:
+        if degraded is self.degraded:
+            return
+        self.degraded = degraded
+        for observer in tuple(self._degraded_observers):
+            try:
+                observer(self, degraded, reason)
+            except Exception:
+                self.log.failure("{name}: an observer of degraded raised", name=self.name)
+
+    def _tell_of_unsolicited(self, protocol: InstrumentProtocol) -> None:
+        protocol.line_ending = Datagram() if self.is_datagram else self.line_ending
+        protocol.keep_limit = self._max_read_size
+        protocol.unsolicited = None if self._unsolicited is None else self._take_unsolicited
+        protocol.unsolicited_pattern = self._unsolicited_pattern
+
+    def _take_unsolicited(self, message: bytes) -> None:
+        assert self._unsolicited is not None
+        self._unsolicited(message.decode(self._encoding, "replace"))
