@@ -1,0 +1,1 @@
+"""The daemon: one configuration file becomes one service tree."""
