@@ -1,0 +1,266 @@
+"""Tests of a node: how it is built, and in which order its connections start and close."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+from twisted.application.service import Service
+from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from equipnet.daemon.config import NodeConfig, read_config
+from equipnet.daemon.tree import Node
+from equipnet.errors import ConfigError
+from equipnet.interfaces import IConnection, INode
+from tests.daemon.kinds import KINDS, Diary, FakeConnection
+
+
+class BuildTests(SynchronousTestCase):
+    def config(self, text: str) -> NodeConfig:
+        self.file = Path(self.mktemp())
+        self.file.write_text(text)
+        return read_config(self.file, KINDS, {"PASSWORD": "hunter2"})
+
+    def test_children(self) -> None:
+        """
+        Each connection is a child of the node under its name; nothing runs yet.
+        """
+        node = Node.from_config(
+            self.config(
+                '[node]\nname = "hutch"\n[connections.a]\nkind = "server"\nlisten = "tcp:0"\n'
+                '[connections.b]\nkind = "meter"\naddress = "h:1"'
+            ),
+            Clock(),
+        )
+        verifyObject(INode, node)
+        self.assertEqual(node.name, "hutch")
+        self.assertEqual(list(node.connections), ["a", "b"])
+        self.assertIs(node.getServiceNamed("a"), node.connections["a"])
+        self.assertIs(node.connection("a"), node.connections["a"])
+        self.assertFalse(node.running)
+        self.assertFalse(node.connection("a").running)
+
+    def test_unknown_connection(self) -> None:
+        """
+        Asking for a connection that there is not says which there are.
+        """
+        node = Node.from_config(self.config('[connections.b]\nkind = "meter"\naddress = "h:1"'), Clock())
+        error = self.assertRaises(KeyError, node.connection, "c")
+        self.assertEqual(error.args, ("there is no connection 'c'; there are: 'b'",))
+        self.assertEqual(
+            self.assertRaises(KeyError, Node("n", 1.0, Clock()).connection, "c").args,
+            ("there is no connection 'c'; there are: none",),
+        )
+
+    def test_what_cannot_be_built(self) -> None:
+        """
+        Every connection that cannot be built is reported, on its line and without its secrets.
+        """
+        config = self.config(
+            "".join(
+                f'[connections.{serial}]\nkind = "meter"\naddress = "h:1"\npassword = "${{env:PASSWORD}}"\n'
+                f'serial = "{serial}"\n'
+                for serial in ("fine", "gone", "told", "bug")
+            )
+        )
+        error = self.assertRaises(ConfigError, Node.from_config, config, Clock())
+        self.assertEqual(
+            str(error).replace(f"{self.file}:", "").split("\n"),
+            [
+                f"6: connections.gone: No such file or directory: '{config.folder / 'meter.pem'}'",
+                "11: connections.told: ValueError: is not accepted (the reason is not shown: it would tell a secret)",
+                "16: connections.bug: TypeError: build() takes 3 arguments",
+            ],
+        )
+
+
+class NodeTests(SynchronousTestCase):
+    """What the tests of a node of fake connections share."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.diary = Diary()
+        self.node = Node("bl831", 2.0, self.clock)
+        self.fakes: dict[str, FakeConnection] = {}
+        # It asks for twisted.trial.unittest.TestCase, and uses addCleanup only.
+        self.log = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)  # type: ignore[arg-type]
+
+    def add(self, name: str, *needs: str, faults: Iterable[str] = ()) -> FakeConnection:
+        fake = self.fakes[name] = FakeConnection("", self.diary, faults)
+        self.node.add(name, cast(IConnection, fake), needs)
+        return fake
+
+    def warnings(self) -> list[str]:
+        """What was logged as a warning or worse."""
+        levels = (LogLevel.warn, LogLevel.critical)
+        return [formatEvent(event) for event in self.log if event["log_level"] in levels]
+
+
+class StartTests(NodeTests):
+    def test_order(self) -> None:
+        """
+        What a connection needs starts before it; otherwise the order is that of the file.
+        """
+        self.add("a", "c")
+        self.add("b")
+        self.add("c", "d")
+        self.add("d")
+        self.node.startService()
+        self.assertEqual(self.diary.take(), ["d starts", "c starts", "a starts", "b starts"])
+        self.assertTrue(self.node.running)
+
+    def test_failure(self) -> None:
+        """
+        A connection that cannot be started is logged, and the others start.
+        """
+        self.add("a", "b")
+        self.add("b", faults=["start"])
+        self.node.privilegedStartService()
+        self.node.startService()
+        self.assertEqual(self.diary.take(), ["b starts", "a starts"])
+        (failure,) = self.flushLoggedErrors(RuntimeError)
+        self.assertEqual(failure.getErrorMessage(), "no start today")
+        self.assertEqual(self.warnings(), ["b: cannot be started"])
+
+    def test_added_later(self) -> None:
+        """
+        A connection that joins a running node starts at once; one that is removed closes.
+        """
+        self.node.startService()
+        fake = self.add("a")
+        self.assertEqual(self.diary.take(), ["a starts"])
+        fake.disownServiceParent()
+        self.assertEqual(self.diary.take(), ["a closes"])
+        self.assertEqual(dict(self.node.connections), {})
+
+    def test_other_services(self) -> None:
+        """
+        A child that is no connection starts and ends with the node.
+        """
+        other = Service()
+        other.setServiceParent(self.node)
+        self.node.startService()
+        self.assertTrue(other.running)
+        self.successResultOf(self.node.stopService())
+        self.assertFalse(other.running)
+        other.disownServiceParent()
+        self.assertEqual(list(self.node), [])
+
+
+class StopTests(NodeTests):
+    def test_order(self) -> None:
+        """
+        A connection closes before those it needs are asked to; those without relation close at the same time.
+        """
+        self.add("a", "b", faults=["slow"])
+        self.add("b", "c", faults=["slow"])
+        self.add("c")
+        self.add("d", faults=["slow"])
+        self.node.startService()
+        self.diary.take()
+        stopped = self.node.stopService()
+        self.assertEqual(self.diary.take(), ["d closes", "a closes"])
+        self.fakes["a"].closed.callback(None)
+        self.assertEqual(self.diary.take(), ["b closes"])
+        self.fakes["b"].closed.callback(None)
+        self.assertEqual(self.diary.take(), ["c closes"])
+        self.assertNoResult(stopped)
+        self.fakes["d"].closed.callback(None)
+        self.assertIsNone(self.successResultOf(stopped))
+        self.assertFalse(self.node.running)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.warnings(), [])
+
+    def test_two_users(self) -> None:
+        """
+        A connection that two others need waits for both.
+        """
+        self.add("a", "c", faults=["slow"])
+        self.add("b", "c", faults=["slow"])
+        self.add("c")
+        self.node.startService()
+        stopped = self.node.stopService()
+        self.fakes["a"].closed.callback(None)
+        self.assertFalse("c closes" in self.diary.take())
+        self.fakes["b"].closed.callback(None)
+        self.assertEqual(self.diary.take(), ["c closes"])
+        self.successResultOf(stopped)
+
+    def test_grace(self) -> None:
+        """
+        After the grace the node is stopped, whatever still hangs; what hangs is logged.
+        """
+        self.add("a", faults=["slow"])
+        self.add("b")
+        self.node.startService()
+        stopped = self.node.stopService()
+        self.clock.advance(1.9)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.assertIsNone(self.successResultOf(stopped))
+        self.assertEqual(self.warnings(), ["a: not closed after 2.0 s"])
+        self.fakes["a"].closed.errback(RuntimeError("too late"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_grace_is_shared(self) -> None:
+        """
+        Those that close one after the other share the grace, so that each is asked to close; time that one does not use
+        is for the others.
+        """
+        for name, needs in (("a", ["b"]), ("b", ["c"]), ("c", [])):
+            self.add(name, *needs, faults=["slow"])
+        self.node.startService()
+        stopped = self.node.stopService()
+        self.diary.take()
+        self.clock.advance(0.2)
+        self.fakes["a"].closed.callback(None)
+        self.assertEqual(self.diary.take(), ["b closes"])
+        self.clock.advance(0.9)
+        self.assertEqual(self.diary.take(), ["c closes"])
+        self.clock.advance(0.8)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(stopped)
+        self.assertEqual(self.warnings(), ["b: not closed after 0.9 s", "c: not closed after 0.9 s"])
+
+    def test_no_grace(self) -> None:
+        """
+        Without any grace every connection is asked to close, and the node is stopped in the reactor's next turn.
+        """
+        self.node = Node("hasty", 0.0, self.clock)
+        self.add("a", "b", faults=["slow"])
+        self.add("b", faults=["slow"])
+        stopped = self.node.stopService()
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.successResultOf(stopped)
+        self.assertEqual(self.diary.take(), ["a closes", "b closes"])
+
+    def test_failures(self) -> None:
+        """
+        A connection whose end fails, at once or later, is logged; those it needs are closed all the same.
+        """
+        self.add("a", "c", faults=["stop"])
+        self.add("b", "c", faults=["slow"])
+        self.add("c")
+        self.node.startService()
+        self.diary.take()
+        stopped = self.node.stopService()
+        self.fakes["b"].closed.errback(RuntimeError("no end either"))
+        self.successResultOf(stopped)
+        self.assertEqual(self.diary.take(), ["b closes", "a closes", "c closes"])
+        failures = [failure.getErrorMessage() for failure in self.flushLoggedErrors(RuntimeError)]
+        self.assertEqual(failures, ["no end today", "no end either"])
+        self.assertEqual(self.warnings(), ["a: failed to close", "b: failed to close"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_empty(self) -> None:
+        """
+        A node without connections stops at once.
+        """
+        self.assertIsNone(self.successResultOf(self.node.stopService()))
