@@ -5,18 +5,18 @@ What the sections of a configuration file share: the base of all ``[connections.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from twisted.plugin import IPlugin
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
-from equipnet.connection.address import Address
+from equipnet.connection.address import Address, parse_address, parse_listen
+from equipnet.connection.retry import RetryPolicy
+from equipnet.connection.tls import TLS
 from equipnet.interfaces import IConnection, IConnectionKind, INode
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Section(BaseModel):
@@ -88,3 +88,83 @@ class Kind:
     def section(self) -> type[ConnectionSection]:
         found: type[ConnectionSection] = namedAny(self.model)
         return found
+
+
+def _address(value: object) -> Address:
+    return value if isinstance(value, Address) else parse_address(_text(value))
+
+
+def _listen_address(value: object) -> Address:
+    return value if isinstance(value, Address) else parse_listen(_text(value))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("an address is a text")
+    return value
+
+
+#: The address of a piece of equipment, as a text in the file (see `parse_address`).
+AddressText = Annotated[Address, BeforeValidator(_address, json_schema_input_type=str)]
+
+#: The address of a port to bind, as a text in the file (see `parse_listen`).
+ListenText = Annotated[Address, BeforeValidator(_listen_address, json_schema_input_type=str)]
+
+
+class RetrySection(Section):
+    """
+    A ``retry`` table: when to try again, as `equipnet.connection.retry.RetryPolicy` says.
+
+    Parameters
+    ----------
+    initial_delay, factor, maximum, jitter, attempts
+        As there.
+    """
+
+    initial_delay: float = RetryPolicy.initial_delay
+    factor: float = RetryPolicy.factor
+    maximum: float = RetryPolicy.maximum
+    jitter: float = RetryPolicy.jitter
+    attempts: int | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RetrySection:
+        self.policy()
+        return self
+
+    def policy(self) -> RetryPolicy:
+        """Give the policy that the table describes."""
+        return RetryPolicy(self.initial_delay, self.factor, self.maximum, self.jitter, self.attempts)
+
+
+class TLSSection(Section):
+    """
+    A ``tls`` table: whom to trust and who we are, as `equipnet.connection.tls.TLS` says.
+
+    Parameters
+    ----------
+    authority, certificate, key
+        PEM files; relative names start where the configuration file stands.
+    host_name
+        The name that is checked, where it is not the one in the address.
+    """
+
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    host_name: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TLSSection:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+    def options(self, folder: Path) -> TLS:
+        """Give the TLS options that the table describes, with files found from ``folder``."""
+        return TLS(
+            authority=self.authority and folder / self.authority,
+            certificate=self.certificate and folder / self.certificate,
+            key=self.key and folder / self.key,
+            host_name=self.host_name,
+        )

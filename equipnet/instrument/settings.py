@@ -40,7 +40,7 @@ class Settings:
         self._ending = ending
         self._encoding, self._encoding_errors = "utf-8", "strict"
         self._rstrip = rstrip
-        self._socket_type = _choice("socket_type", socket_type, "SOCK_", ("STREAM", "DGRAM"))
+        self._socket_type = socket_type_name(socket_type)
         self.buffer_size = buffer_size
         self.encoding = encoding
         self.encoding_errors = encoding_errors
@@ -116,7 +116,7 @@ class Settings:
 
     @family.setter
     def family(self, name: str) -> None:
-        self._family = _choice("family", name, "AF_", ("INET", "INET6", "UNSPEC"))
+        self._family = family_name(name)
 
     @property
     def socket_type(self) -> str:
@@ -125,7 +125,7 @@ class Settings:
 
     @socket_type.setter
     def socket_type(self, name: str) -> None:
-        self._socket_type = _choice("socket_type", name, "SOCK_", ("STREAM", "DGRAM"))
+        self._socket_type = socket_type_name(name)
         self._renew()
 
     @property
@@ -263,6 +263,16 @@ class Settings:
             )
         else:
             self._text = partial(decode_text, encoding=self._encoding, encoding_errors=self._encoding_errors)
+
+
+def family_name(value: str) -> str:
+    """Give the canonical name of an address family; raises ValueError for an unknown one."""
+    return _choice("family", value, "AF_", ("INET", "INET6", "UNSPEC"))
+
+
+def socket_type_name(value: str) -> str:
+    """Give the canonical name of a socket type; raises ValueError for an unknown one."""
+    return _choice("socket_type", value, "SOCK_", ("STREAM", "DGRAM"))
 
 
 def _of_size(size: int, value: Callable[[bytes], Reply], datagram: bytes) -> Reply:

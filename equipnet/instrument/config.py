@@ -1,0 +1,144 @@
+"""The ``instrument`` and ``simulated-instrument`` sections of a configuration file."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
+
+from equipnet.connection.config import AddressText, ConnectionSection, RetrySection, Section, TLSSection
+from equipnet.instrument.ending import Block, Ending, IdleGap, Prompt, Regex, Size, Terminator
+from equipnet.instrument.message import termination_bytes
+from equipnet.instrument.service import Instrument, Resync
+from equipnet.instrument.settings import family_name, socket_type_name
+from equipnet.interfaces import IConnection, INode
+
+
+class EndingSection(Section):
+    """
+    An ``ending`` table: how a text reply ends; exactly one of its keys.
+
+    Parameters
+    ----------
+    terminators
+        Several texts of which any ends a reply.
+    size
+        Bytes.
+    prompt
+        The prompt that comes at the beginning of a line.
+    regex
+        A regular expression.
+    gap
+        Seconds of silence.
+    block
+        ``"ieee"`` or ``"hp"``.
+    """
+
+    terminators: tuple[str, ...] | None = None
+    size: PositiveInt | None = None
+    prompt: str | None = Field(None, min_length=1)
+    regex: str | None = None
+    gap: PositiveFloat | None = None
+    block: Literal["ieee", "hp"] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> EndingSection:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)} says how a reply ends")
+        self.ending()
+        return self
+
+    def ending(self) -> Ending:
+        """Give the ending that the table describes."""
+        if self.terminators is not None:
+            return Terminator(*(termination_bytes(each) or b"" for each in self.terminators))
+        if self.size is not None:
+            return Size(self.size)
+        if self.prompt is not None:
+            return Prompt(self.prompt)
+        if self.regex is not None:
+            return Regex(self.regex)
+        if self.gap is not None:
+            return IdleGap(self.gap)
+        return Block(self.block or "ieee")
+
+
+class InstrumentSection(ConnectionSection):
+    """
+    A ``[connections.NAME]`` table of kind ``instrument``.
+
+    All keys but ``address``, ``retry``, ``tls`` and ``ending`` are those of `equipnet.instrument.Instrument`, with its
+    defaults.
+    """
+
+    kind: Literal["instrument"] = "instrument"
+    address: AddressText
+    buffer_size: PositiveInt = 4096
+    encoding: str = "utf-8"
+    encoding_errors: str = "strict"
+    family: str = "INET"
+    max_read_size: PositiveInt = 1 << 20
+    proto: int = 0
+    read_termination: str | tuple[str, ...] | None = "\n"
+    rstrip: bool = False
+    socket_type: str = "STREAM"
+    termination: str | None = None
+    timeout: float | None = None
+    write_termination: str | None = "\r\n"
+    ending: EndingSection | None = None
+    resync: Resync = Resync.RESET
+    resync_gap: PositiveFloat | None = None
+    queue_limit: PositiveInt = 1000
+    connect_timeout: PositiveFloat = 10.0
+    local_host: str | None = None
+    retry: RetrySection = RetrySection()
+    tls: TLSSection | None = None
+
+    @field_validator("encoding", "encoding_errors")
+    @classmethod
+    def _is_known(cls, name: str, about: ValidationInfo) -> str:
+        look_up = codecs.lookup if about.field_name == "encoding" else codecs.lookup_error
+        try:
+            look_up(name)
+        except LookupError as error:
+            raise ValueError(str(error)) from error
+        return name
+
+    @field_validator("family")
+    @classmethod
+    def _is_family(cls, name: str) -> str:
+        return family_name(name)
+
+    @field_validator("socket_type")
+    @classmethod
+    def _is_socket_type(cls, name: str) -> str:
+        return socket_type_name(name)
+
+    def build(self, name: str, node: INode, folder: Path, reactor: Any) -> IConnection:
+        return Instrument(
+            self.address,
+            name=name,
+            buffer_size=self.buffer_size,
+            encoding=self.encoding,
+            encoding_errors=self.encoding_errors,
+            family=self.family,
+            max_read_size=self.max_read_size,
+            proto=self.proto,
+            read_termination=self.read_termination,
+            rstrip=self.rstrip,
+            socket_type=self.socket_type,
+            termination=self.termination,
+            timeout=self.timeout,
+            write_termination=self.write_termination,
+            ending=None if self.ending is None else self.ending.ending(),
+            resync=self.resync,
+            resync_gap=self.resync_gap,
+            queue_limit=self.queue_limit,
+            connect_timeout=self.connect_timeout,
+            local_host=self.local_host,
+            retry=self.retry.policy(),
+            tls=None if self.tls is None else self.tls.options(folder),
+            reactor=reactor,
+        )
