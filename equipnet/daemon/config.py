@@ -176,6 +176,28 @@ def read_section(
     return config
 
 
+def complaint(path: FilePath | str, error: ConfigError | OSError) -> str:
+    """
+    Say what a command prints when a file cannot be used.
+
+    Parameters
+    ----------
+    path
+        The file.
+    error
+        What `read_config` or the building of the connections raised.
+
+    Returns
+    -------
+    str
+        One line for each problem and one with their number; a single line for a file that cannot be read.
+    """
+    if not isinstance(error, ConfigError):
+        return f"{path}: cannot be read: {error.strerror or error}"
+    count = len(error.problems)
+    return f"{error}\n{error.file}: {count} problem{'' if count == 1 else 's'}"
+
+
 def schema(kinds: Kinds | None = None) -> dict[str, Any]:
     """
     Give the JSON Schema (2020-12) of the configuration file, for editors.
