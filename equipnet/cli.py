@@ -240,3 +240,7 @@ def _run(main: Callable[[Any], Coroutine[Any, Any, None]], when_interrupted: int
     except SystemExit as ended:
         # react says 0 when a signal stopped the reactor before main had ended.
         sys.exit(ended.code or code)
+
+
+if __name__ == "__main__":
+    main()
