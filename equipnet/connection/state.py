@@ -6,6 +6,7 @@ The table is the law: an event that it does not list for a state is refused and 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -146,6 +147,7 @@ class StateMachine:
         self.since = now()
         self._now = now
         self._observers: list[Callable[[Change], object]] = []
+        self._untold: deque[Change] = deque()
 
     def add_observer(self, observer: Callable[[Change], object]) -> None:
         """Call ``observer`` once with each `Change` from now on; what it raises is logged and changes nothing."""
@@ -160,6 +162,9 @@ class StateMachine:
         """
         Make the move that the table lists, and tell each observer.
 
+        A move that an observer makes while it is told of another one is made at once, and told of when every observer
+        has been told of the one before: all of them see all changes in their order.
+
         Raises
         ------
         LocalProtocolError
@@ -173,7 +178,20 @@ class StateMachine:
         self._log.info(
             "{name}: {old} -> {new}: {reason}", name=self.name, old=change.old.value, new=new.value, reason=reason
         )
+        self._untold.append(change)
+        if len(self._untold) > 1:
+            return
+        try:
+            while self._untold:
+                self._tell(self._untold[0])
+                self._untold.popleft()
+        finally:
+            self._untold.clear()
+
+    def _tell(self, change: Change) -> None:
         for observer in tuple(self._observers):
+            if observer not in self._observers:
+                continue  # another one removed it
             try:
                 observer(change)
             except Exception:
