@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -35,16 +36,15 @@ class MemoryTransport:
     def __init__(self, clock: IReactorTime, name: str) -> None:
         self._clock = clock
         self._address = IPv4Address("TCP", name, 0)
-        self._arrived: list[bytes] = []
+        self._arrived: deque[bytes | Exception] = deque()
         self._paused = False
         self._ended = False
-        self._ending: Exception | None = None
         self.protocol: Any = None
         self.other: MemoryTransport
 
     def write(self, data: bytes) -> None:
         if not self._ended and data:
-            self._clock.callLater(0, self.other._arrive, data)
+            self.other._send(data)
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))
@@ -72,26 +72,28 @@ class MemoryTransport:
 
     def resumeProducing(self) -> None:
         self._paused = False
-        arrived, self._arrived = self._arrived, []
-        for data in arrived:
-            self._arrive(data)
+        self._clock.callLater(0, self._deliver)
 
-    def _arrive(self, data: bytes) -> None:
-        if self._paused:
-            self._arrived.append(data)
-        elif not self._ended:
-            self.protocol.dataReceived(data)
+    # Calls for the same instant may come in any order from a reactor, so they say when, and the queue says what.
+
+    def _send(self, arriving: bytes | Exception) -> None:
+        self._arrived.append(arriving)
+        self._clock.callLater(0, self._deliver)
+
+    def _deliver(self) -> None:
+        while self._arrived and not self._paused and not self._ended:
+            arrived = self._arrived.popleft()
+            if isinstance(arrived, bytes):
+                self.protocol.dataReceived(arrived)
+            else:
+                self._ended = True
+                self.protocol.connectionLost(Failure(arrived))
 
     def _end(self, here: Exception, there: Exception) -> None:
         if not self._ended:
             self._ended = True
             self._clock.callLater(0, self.protocol.connectionLost, Failure(here))
-            self._clock.callLater(0, self.other._ended_by_other, there)
-
-    def _ended_by_other(self, reason: Exception) -> None:
-        if not self._ended:
-            self._ended = True
-            self.protocol.connectionLost(Failure(reason))
+            self.other._send(there)
 
 
 @implementer(IStreamClientEndpoint)
