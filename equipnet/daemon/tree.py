@@ -141,11 +141,14 @@ class Node(MultiService):
         steps: dict[IService, int] = {}
         for service in services:
             steps[service] = 1 + max((steps.get(needed, 0) for needed in self._needed_by(service)), default=0)
-        closed: dict[IService, Deferred[None]] = {}
+        users: dict[IService, list[Deferred[None]]] = {service: [] for service in services}
+        ends: list[Deferred[None]] = []
         for service in reversed(services):
-            users = [ended for user, ended in closed.items() if service in self._needed_by(user)]
-            closed[service] = DeferredList(users).addCallback(self._stop, service, deadline, steps[service])
-        return DeferredList(list(closed.values())).addCallback(lambda _: None)
+            end = DeferredList(users[service]).addCallback(self._stop, service, deadline, steps[service])
+            for needed in self._needed_by(service):
+                users[needed].append(end)
+            ends.append(end)
+        return DeferredList(ends).addCallback(lambda _: None)
 
     def _needed_first(self) -> list[IService]:
         ordered: dict[IService, None] = {}

@@ -95,7 +95,7 @@ class VaultSection(ConnectionSection):
     """A connection that cannot do without a secret."""
 
     password: SecretStr
-    pin: int = 0
+    key: int = 0
 
 
 class ServerSection(ConnectionSection):

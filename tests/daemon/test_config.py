@@ -578,8 +578,8 @@ class SecretTests(ConfigTests):
         The value of a key that is called like a secret is not shown, although its type is not one.
         """
         self.assertEqual(
-            self.assert_secret('[connections.a]\nkind = "vault"\npassword = "x"\npin = "hunter2"'),
-            ["4: connections.a.pin: must be a whole number"],
+            self.assert_secret('[connections.a]\nkind = "vault"\npassword = "x"\nkey = "hunter2"'),
+            ["4: connections.a.key: must be a whole number"],
         )
 
     def test_from_elsewhere(self) -> None:
