@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from io import BytesIO
 from typing import Protocol as Shape
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -19,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from equipnet.connection.protocol import Owner, WireProtocol
+from equipnet.connection.sending import sender
 from equipnet.errors import EquipmentConnectionError, MessageTooLong, RemoteProtocolError
 from equipnet.instrument.ending import Block, Ending, Scanner, skip_optional
 
@@ -78,15 +80,16 @@ class InstrumentProtocol(WireProtocol):
         self.unchoked: Callable[[], None] | None = None
         self._clock = clock
         self._greeting = greeting
+        self._send: Callable[[bytes], None]
         # What has come and is in no message yet: chunks, and where in the first of them it begins.
         self._input: deque[bytes] = deque()
         self._start = 0
-        # The message that is awaited, the parts of it that have come, and what looks for its end.
+        # The message that is awaited, what has come of it, and what looks for its end.
         self._reader: Reader | None = None
         self._ending: Ending | None = None
         self._limit = 0
         self._scanner: Scanner | None = None
-        self._parts: list[bytes] = []
+        self._begun: BytesIO | None = None
         self._size = 0
         self._unread = 0
         # Messages that nobody wants any more but that will come first.
@@ -107,7 +110,7 @@ class InstrumentProtocol(WireProtocol):
         """Send bytes as they are, in one piece."""
         if self.taps:
             self.tapped("out", data)
-        self.transport.write(data)
+        self._send(data)
 
     def read(self, ending: Ending, limit: int, reader: Reader) -> None:
         """
@@ -159,6 +162,8 @@ class InstrumentProtocol(WireProtocol):
         Throw away what has come and nobody has read, and give it; the rest of a message that has begun will go the same
         way.
         """
+        if not self._unread and self._scanner is None:
+            return b""
         if self._scanner is not None:
             self._late.append(self._scanner)
         discarded = self.partial + b"".join(self._input)[self._start :]
@@ -171,7 +176,7 @@ class InstrumentProtocol(WireProtocol):
     @property
     def partial(self) -> bytes:
         """What has come of the message that is awaited."""
-        return b"".join(self._parts)
+        return b"" if self._begun is None else self._begun.getvalue()
 
     @property
     def late(self) -> int:
@@ -181,6 +186,7 @@ class InstrumentProtocol(WireProtocol):
     # What Twisted calls
 
     def begin(self) -> None:
+        self._send = sender(self.transport)
         self.transport.registerProducer(self, True)
         if self._greeting:
             self.write(self._greeting)
@@ -212,7 +218,7 @@ class InstrumentProtocol(WireProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._scanner is not None and self._scanner.silent() and not self.hanging_up:
-            self._deliver()
+            self._deliver(self.partial)
         super().connectionLost(reason)
 
     def hang_up(self, error: EquipmentConnectionError, abort: bool = True) -> None:
@@ -297,20 +303,26 @@ class InstrumentProtocol(WireProtocol):
             return
         stop = len(chunk) if end < 0 else end
         size = self._size = self._size + stop - start
-        self._parts.append(chunk if stop - start == len(chunk) else chunk[start:stop])
+        if end >= 0 and self._begun is None and size <= self._limit:
+            # A message within one chunk.
+            self._consume(chunk, stop)
+            self._deliver(chunk[start:stop])
+            return
+        if self._begun is None:
+            self._begun = BytesIO()
+        self._begun.write(memoryview(chunk)[start:stop])
         self._consume(chunk, stop)
         expected = max(size, scanner.announced or 0)
         if expected > self._limit:
             self._too_long(scanner, expected, ended=end >= 0)
         elif end >= 0:
-            self._deliver()
+            self._deliver(self.partial)
 
-    def _deliver(self) -> None:
-        parts, scanner, reader = self._parts, self._scanner, self._reader
+    def _deliver(self, message: bytes) -> None:
+        scanner, reader = self._scanner, self._reader
         assert scanner is not None
         self._end_message()
         self._optional = scanner.optional_terminator
-        message = parts[0] if len(parts) == 1 else b"".join(parts)
         if self.taps:
             self.tapped("in", message)
         pattern = self.unsolicited_pattern
@@ -343,7 +355,8 @@ class InstrumentProtocol(WireProtocol):
         if self._start:
             self._input[0] = self._input[0][self._start :]
             self._start = 0
-        self._input.extendleft(reversed(self._parts))
+        if self._begun is not None:
+            self._input.appendleft(self._begun.getvalue())
         self._unread += self._size
         self._end_message()
 
@@ -357,7 +370,7 @@ class InstrumentProtocol(WireProtocol):
 
     def _end_message(self) -> None:
         self._scanner = None
-        self._parts = []
+        self._begun = None
         self._size = 0
 
     def _drop_late(self, chunk: bytes, start: int) -> None:
@@ -397,7 +410,7 @@ class InstrumentProtocol(WireProtocol):
                 self._late.popleft()
                 self._pump()
         elif self._scanner is not None and self._scanner.silent():
-            self._deliver()
+            self._deliver(self.partial)
 
     def _hold_back(self) -> None:
         too_much = self._reader is None and self._unread > self.keep_limit
