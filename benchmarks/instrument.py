@@ -26,7 +26,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.protocols.basic import LineReceiver
 
-from benchmarks.equipment import IDENTITY, MEGABYTE, message, server
+from benchmarks._equipment import IDENTITY, MEGABYTE, message, server
 from equipnet.connection.state import Change, State
 from equipnet.instrument import Instrument
 
@@ -59,6 +59,7 @@ class Lines(LineReceiver):
 class Counter(Protocol):
     """The floor of blocks: counts bytes and does nothing with them."""
 
+    transport: Any
     missing = 0
     done: "Deferred[None]"
 
@@ -206,7 +207,6 @@ async def long_messages(port: int) -> None:
         return b"".join(parts)
 
     def count() -> Deferred[None]:
-        assert counter.transport is not None
         counter.transport.write(b"BLOCK %d\n" % size)
         return counter.count(len(message(b"BLOCK", size)))
 
