@@ -375,6 +375,8 @@ class _Reading:
         except ValidationError as error:
             for place, message in explain(error, model, filled):
                 self._report((*path, *place), message)
+        except Exception as error:  # a mistake in the model; the other connections are checked all the same
+            self._report(path, _reason(error, filled))
 
     def _model(self, path: Path, filled: Filled) -> type[ConnectionSection] | None:
         kind = filled.table["kind"]
@@ -405,16 +407,21 @@ class _Reading:
     def _check_needs(self, tables: Mapping[str, Any]) -> None:
         needs: dict[str, list[str]] = {}
         for name, filled in self._filled.items():
+            needs[name] = []
+            reported = {place for place, _ in filled.problems}
             given = filled.table.get("needs")
-            # Anything else has been reported as not being a list of texts.
-            given = [needed for needed in given if isinstance(needed, str)] if isinstance(given, list) else []
-            needs[name] = [needed for needed in given if needed in tables]
-            for index, needed in enumerate(given):
-                if needed not in tables:
-                    is_hidden = ("needs", index) in filled.hidden
-                    what = "there is no connection of that name" if is_hidden else f"there is no connection {needed!r}"
-                    hint = "" if is_hidden else did_you_mean(needed, (other for other in tables if other != name))
-                    self._report(("connections", name, "needs", index), what + hint)
+            for index, needed in enumerate(given if isinstance(given, list) else ()):
+                place = ("needs", index)
+                # What is not a text, or could not be had, has been reported as such.
+                if not isinstance(needed, str) or place in reported:
+                    continue
+                if needed in tables:
+                    needs[name].append(needed)
+                elif place in filled.hidden:
+                    self._report(("connections", name, *place), "there is no connection of that name")
+                else:
+                    hint = did_you_mean(needed, (other for other in tables if other != name))
+                    self._report(("connections", name, *place), f"there is no connection {needed!r}{hint}")
         for circle in _circles(needs):
             self._report(("connections", circle[0], "needs"), f"goes in a circle: {' -> '.join(circle)}")
 

@@ -13,9 +13,7 @@ from pydantic.fields import FieldInfo
 
 from equipnet.daemon.lines import Path
 
-_SECRET_WORDS = re.compile(
-    r"passw|passphrase|secret|token|credential|(?:^|[_-])(?:pass|key)(?:$|[_-])", re.IGNORECASE
-)
+_SECRET_WORDS = re.compile(r"passw|passphrase|secret|token|credential|(?:^|[_-])(?:pass|key)(?:$|[_-])", re.IGNORECASE)
 _NO_SECRET_ITSELF = re.compile(r"[_-](?:file|path|folder|dir|id|name|type)$", re.IGNORECASE)
 
 

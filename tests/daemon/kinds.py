@@ -76,6 +76,8 @@ class MeterSection(ConnectionSection):
 
     @model_validator(mode="after")
     def _careless_check(self) -> MeterSection:
+        if self.size == 12:
+            raise KeyError("no rule for 12")
         if self.size == 13:
             password = self.password.get_secret_value() if self.password else ""
             raise ValueError(f"size 13 does not go with the password {password}")

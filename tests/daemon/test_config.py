@@ -325,6 +325,15 @@ class ValueTests(ConfigTests):
         (said,) = self.wrong('[connections.a]\nkind = "meter"\naddress = "nowhere"')
         self.assertTrue(said.startswith("3: connections.a.address: 'nowhere' is not an address; write tcp:HOST:PORT, "))
 
+    def test_model_that_breaks(self) -> None:
+        """
+        A model that fails in its own check, rather than refusing the table, is a problem of that connection.
+        """
+        self.assertEqual(
+            self.meter("size = 12\n[connections.a]\nkind = 'xyz'")[:1],
+            ["1: connections.dmm: KeyError: 'no rule for 12'"],
+        )
+
     def test_long_values(self) -> None:
         """
         Of a long value the beginning is shown, and a text never takes more than its line.
@@ -349,6 +358,19 @@ class NeedsTests(ConfigTests):
             [
                 "4: connections.a.needs: goes in a circle: a -> b -> c -> a",
                 "16: connections.d.needs: goes in a circle: d -> d",
+            ],
+        )
+
+    def test_no_texts(self) -> None:
+        """
+        What is not a name, or cannot be had, is reported once, where it stands in the list.
+        """
+        self.assertEqual(
+            self.wrong(self.node(a=[]).replace("[]", '[\n5,\n"${env:B}",\n"c"]')),
+            [
+                "5: connections.a.needs[0]: must be a text, not 5",
+                "6: connections.a.needs[1]: the environment variable B is not set",
+                "7: connections.a.needs[2]: there is no connection 'c'",
             ],
         )
 
