@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Shape
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, INegotiated
 from twisted.internet.protocol import Protocol, connectionDone
@@ -71,6 +72,7 @@ class WireProtocol(Protocol):
         self.peer = "nobody"
         self._up: Deferred[WireProtocol] | None = None
         self._is_up = False
+        self._gone: Failure | None = None
         self.ended_by: EquipmentConnectionError | None = None
 
     # What the service uses
@@ -82,11 +84,14 @@ class WireProtocol(Protocol):
         Returns
         -------
         Deferred[WireProtocol]
-            Fires with this protocol; fails with the reason when the transport goes first. Cancelled, it hangs up.
+            Fires with this protocol; fails with the reason when the transport goes first, also when it has gone
+            already. Cancelled, it hangs up.
         """
+        if self._gone is not None:
+            return fail(self._gone)
         if self._is_up:
             return succeed(self)
-        self._up = Deferred(lambda _: self.transport.abortConnection())
+        self._up = Deferred(self._cancelled)
         return self._up
 
     def hang_up(self, error: EquipmentConnectionError, abort: bool = True) -> None:
@@ -109,7 +114,7 @@ class WireProtocol(Protocol):
             self.transport.abortConnection()
         else:
             self.transport.loseConnection()
-        self.fail_pending(error)
+        self._fail_pending(error)
 
     @property
     def hanging_up(self) -> bool:
@@ -137,13 +142,17 @@ class WireProtocol(Protocol):
             self._came_up()
 
     def handshakeCompleted(self) -> None:
-        self._came_up()
+        if not self.hanging_up:
+            self._came_up()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         error = self.ended_by
         if error is None:
             self.ended_by = error = _loss(self.peer, reason)
-            self.fail_pending(error)
+            self._fail_pending(error)
+        else:
+            reason = Failure(error)
+        self._gone = reason
         up, self._up = self._up, None
         if self._is_up:
             self.owner.went_down(self, Failure(error))
@@ -160,6 +169,17 @@ class WireProtocol(Protocol):
                 tap(traffic)
             except Exception:
                 self.log.failure("{name}: a tap raised", name=self.owner.name)
+
+    def _fail_pending(self, error: EquipmentConnectionError) -> None:
+        try:
+            self.fail_pending(error)
+        except Exception:
+            # The owner must hear of the end all the same, or it would never connect again.
+            self.log.failure("{name}: failing what waited for {peer} raised", name=self.owner.name, peer=self.peer)
+
+    def _cancelled(self, up: Deferred[WireProtocol]) -> None:
+        self._up = None
+        self.transport.abortConnection()
 
     def _came_up(self) -> None:
         self._is_up = True
@@ -181,16 +201,18 @@ def _set_options(transport: Any) -> None:
     # A UNIX socket of Twisted's has these methods as well, and fails in them.
     if getattr(transport.getPeer(), "type", None) != "TCP" or not hasattr(transport, "setTcpNoDelay"):
         return
-    transport.setTcpNoDelay(True)
-    transport.setTcpKeepAlive(True)
-    lower = transport
-    while hasattr(lower, "wrappedProtocol"):
-        lower = lower.transport
-    handle = lower.getHandle() if hasattr(lower, "getHandle") else None
-    if isinstance(handle, socket.socket) and hasattr(socket, "TCP_KEEPIDLE"):
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+    # macOS and the BSDs refuse options for a socket that the peer has reset already; its loss is told in a moment.
+    with contextlib.suppress(OSError):
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        lower = transport
+        while hasattr(lower, "wrappedProtocol"):
+            lower = lower.transport
+        handle = lower.getHandle() if hasattr(lower, "getHandle") else None
+        if isinstance(handle, socket.socket) and hasattr(socket, "TCP_KEEPIDLE"):
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
 
 
 def _peer_of(transport: Any) -> str:

@@ -11,16 +11,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import NotConnectingError
-from twisted.internet.interfaces import IAddress, IConnector, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from equipnet.errors import EquipmentTimeout
+from equipnet.errors import Disconnected, EquipmentConnectionError, EquipmentTimeout
 
 if TYPE_CHECKING:
     from equipnet.connection.protocol import WireProtocol
@@ -36,12 +36,12 @@ class RetryPolicy:
     Parameters
     ----------
     initial_delay
-        Seconds before the first try after a refused one. A connection that was up for at least this long and is lost is
-        tried again at once.
+        Seconds before the first try after a refused one. A connection that was usable for at least this long and is
+        lost is tried again at once.
     factor
         By how much each wait is longer than the one before it; at least 1.
     maximum
-        The longest wait in seconds.
+        The longest wait in seconds, before the jitter.
     jitter
         Each wait is drawn from within this fraction of itself, to either side, so that a thousand connections do not
         come back in the same instant; 0 to 1.
@@ -101,7 +101,7 @@ class RetryPolicy:
         if failures == 0:
             return 0.0
         try:
-            wait = min(self.initial_delay * self.factor ** (failures - 1), self.maximum)
+            wait = min(self.initial_delay * float(self.factor) ** (failures - 1), self.maximum)
         except OverflowError:
             wait = self.maximum
         return wait * (1 + self.jitter * (2 * draw() - 1))
@@ -162,11 +162,22 @@ class ReconnectingFactory(ReconnectingClientFactory):
         self.failures = 0
         self._limit_retries(attempts)
 
+    def extend(self, attempts: int | None) -> None:
+        """Let there be at least ``attempts`` more tries, None for no limit."""
+        if attempts is None:
+            self._limit_retries(None)
+        elif self.maxRetries is not None:
+            self._limit_retries(max(self.maxRetries + 1, self.failures + attempts))
+
     def came_up(self, protocol: WireProtocol) -> None:
-        """Take note that a transport is up; from now on the policy's own number of attempts counts."""
-        self._up_since = self._clock.seconds()
-        self._limit_retries(self.policy.attempts)
+        """Take note that a transport is up."""
         self._made(protocol)
+
+    def worked(self) -> None:
+        """Take note that the connection is usable; from now on the policy's own number of attempts counts."""
+        if self._up_since is None:
+            self._up_since = self._clock.seconds()
+        self._limit_retries(self.policy.attempts)
 
     def _limit_retries(self, attempts: int | None) -> None:
         # ReconnectingClientFactory.maxRetries has no annotation either.
@@ -201,23 +212,25 @@ class ReconnectingFactory(ReconnectingClientFactory):
 
     def clientConnectionLost(self, connector: IConnector, reason: Failure) -> None:
         up_since, self._up_since = self._up_since, None
-        # A peer that accepts and hangs up at once is as good as one that refuses: without this it would be tried for
-        # ever without any pause.
+        # A peer that accepts and hangs up at once, or before it can be used, is as good as one that refuses: without
+        # this it would be tried for ever without any pause.
         if up_since is not None and self._clock.seconds() - up_since >= self.policy.initial_delay:
-            self.failures = self.retries = 0
+            self.failures = 0
         else:
             self.failures += 1
         self._end(connector, reason)
 
     def _end(self, connector: IConnector, reason: Failure) -> None:
-        again = bool(self.continueTrying) and (self.maxRetries is None or self.retries < self.maxRetries)
-        self._ended(reason, again)
-        # What is told may have stopped us.
-        if again and self.continueTrying:
+        again = bool(self.continueTrying) and (self.maxRetries is None or self.failures <= self.maxRetries)
+        # Who is told may hurry the next try or stop us, so it is scheduled by then.
+        if again:
             self.retry(connector)
+        self._ended(reason, again)
 
     def retry(self, connector: IConnector | None = None) -> None:
         self.delay = self.policy.delay(self.failures)
+        # The base class counts the try after a connection that had been up as a retry; here only failures count.
+        self.retries = self.failures - 1
         super().retry(connector)
 
 
@@ -250,20 +263,21 @@ class EndpointConnector:
         self._clock = clock
         self._timeout = timeout
         self._attempt: Deferred[WireProtocol] | None = None
+        self._late: IDelayedCall | None = None
+        self._protocol: WireProtocol | None = None
+        self._ended_by: EquipmentConnectionError | None = None
 
     def connect(self) -> None:
-        self._factory.startedConnecting(self)
-        seconds = self._timeout()
-
-        def too_late(result: object, _seconds: float) -> NoReturn:
-            raise EquipmentTimeout(seconds, "a connection")
-
+        begun: Deferred[Any] = Deferred()
         # An endpoint may raise at once: a name that it does not take, a file of certificates that has gone since.
-        made: Deferred[Any] = maybeDeferred(lambda: self._endpoint().connect(self._factory))
-        attempt: Deferred[WireProtocol] = made.addCallback(lambda protocol: protocol.when_up())
-        attempt.addTimeout(seconds, self._clock, too_late)
-        self._attempt = attempt
-        attempt.addCallbacks(self._made, self._failed)
+        begun.addCallback(lambda _: self._endpoint().connect(self._factory))
+        self._attempt = begun.addCallback(self._connected)
+        seconds = self._timeout()
+        self._late = self._clock.callLater(seconds, self._end, EquipmentTimeout(seconds, "a connection"))
+        self._attempt.addCallbacks(self._made, self._failed)
+        # Who is told of the attempt may stop it; then nothing has been opened yet, and what follows does nothing.
+        self._factory.startedConnecting(self)
+        begun.callback(None)
 
     @property
     def attempting(self) -> bool:
@@ -277,7 +291,7 @@ class EndpointConnector:
     def stopConnecting(self) -> None:
         if self._attempt is None:
             raise NotConnectingError("no attempt is under way")
-        self._attempt.cancel()
+        self._end(Disconnected("the attempt was stopped from our side"))
 
     def disconnect(self) -> None:
         self.stopConnecting()
@@ -285,10 +299,32 @@ class EndpointConnector:
     def getDestination(self) -> Any:
         return self._endpoint()
 
+    def _connected(self, protocol: WireProtocol) -> Deferred[WireProtocol]:
+        self._protocol = protocol
+        return protocol.when_up()
+
+    def _end(self, error: EquipmentConnectionError) -> None:
+        """End the attempt; it has failed as soon as its socket is closed."""
+        if self._ended_by is not None:
+            return
+        self._ended_by = error
+        if self._protocol is not None:
+            self._protocol.hang_up(error)
+        elif self._attempt is not None:
+            self._attempt.cancel()
+
     def _made(self, protocol: WireProtocol) -> None:
-        self._attempt = None
+        self._over()
         self._factory.came_up(protocol)
 
     def _failed(self, reason: Failure) -> None:
-        self._attempt = None
-        self._factory.clientConnectionFailed(self, reason)
+        error = self._over()
+        self._factory.clientConnectionFailed(self, reason if error is None else Failure(error))
+
+    def _over(self) -> EquipmentConnectionError | None:
+        late, self._late = self._late, None
+        if late is not None and late.active():
+            late.cancel()
+        error, self._ended_by = self._ended_by, None
+        self._attempt = self._protocol = None
+        return error

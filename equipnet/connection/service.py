@@ -22,7 +22,7 @@ from equipnet.connection.protocol import WireProtocol
 from equipnet.connection.retry import EndpointConnector, ReconnectingFactory, RetryPolicy
 from equipnet.connection.state import Change, Event, Moment, State, StateMachine
 from equipnet.connection.tls import TLS
-from equipnet.errors import ConnectFailed, Disconnected, EquipmentConnectionError
+from equipnet.errors import ConnectFailed, ConnectionLost, Disconnected, EquipmentConnectionError, EquipmentTimeout
 from equipnet.interfaces import IConnection, Traffic
 
 #: Seconds that what has been written may take to leave when a connection is closed from our side; then it is aborted.
@@ -55,6 +55,7 @@ class Connection(Service):
         self._waiting: list[_Waiting] = []
         self._given_up: EquipmentConnectionError | None = None
         self._closing: list[Deferred[None]] | None = None
+        self._later: list[Deferred[None]] = []
         self.last_error: BaseException | None = None
         self.taps: list[Callable[[Traffic], object]] = []
 
@@ -84,6 +85,54 @@ class Connection(Service):
     def when_ready(self) -> Deferred[Any]:
         return self._wait(None)
 
+    # How it is started and stopped
+
+    def startService(self) -> None:
+        if not self.running:
+            super().startService()
+            if self.state is State.STOPPED:
+                self._begin(self._policy.attempts)
+            else:
+                # What becomes of it is seen in the state.
+                self.connect(None).addErrback(lambda _: None)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return self.disconnect()
+
+    def connect(self, max_attempts: int | None = 1) -> Deferred[Any]:
+        if self._closing is not None:
+            later: Deferred[None] = Deferred()
+            self._later.append(later)
+            return later.addCallback(lambda _: self.connect(max_attempts))
+        attempts = self._policy.attempts if max_attempts is None or max_attempts < 1 else max_attempts
+        if self.state is State.STOPPED:
+            self._given_up = None
+            ready = self._wait(max_attempts)
+            self._begin(attempts)
+        else:
+            ready = self._wait(max_attempts)
+            self._go_on(attempts)
+        return ready
+
+    def disconnect(self) -> Deferred[None]:
+        error = Disconnected(f"{self.name} was disconnected from our side")
+        # Whoever asked for a connection while the last one was being closed is overruled.
+        later, self._later = self._later, []
+        for each in later:
+            each.errback(error)
+        if self._closing is not None:
+            return self._when_closed()
+        self._given_up = None
+        if self.state is State.STOPPED:
+            self._fail(self._waiting, error)
+            return succeed(None)
+        self._closing = []
+        closed = self._when_closed()
+        self._machine.move(Event.DISCONNECT, str(error))
+        self._close(error)
+        return closed
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.state.value}>"
 
@@ -91,6 +140,22 @@ class Connection(Service):
 
     def _now(self) -> Moment:
         return Moment(self.reactor.seconds(), time.time())
+
+    @property
+    def _policy(self) -> RetryPolicy:
+        raise NotImplementedError
+
+    def _begin(self, attempts: int | None) -> None:
+        """Leave STOPPED, and stop after ``attempts`` tries in a row that failed."""
+        raise NotImplementedError
+
+    def _go_on(self, attempts: int | None) -> None:
+        """Let there be at least ``attempts`` more tries, the next of them at once."""
+        raise NotImplementedError
+
+    def _close(self, error: Disconnected) -> None:
+        """Fail everyone who waits, close everything, and then call `_closed`."""
+        raise NotImplementedError
 
     def _wait(self, attempts: int | None) -> Deferred[Any]:
         if self.state is State.READY:
@@ -102,16 +167,27 @@ class Connection(Service):
         self._waiting.append(waiting)
         return waiting.ready
 
+    # Each of those who are told may cancel others, begin to wait again, connect or disconnect.
+
     def _became_ready(self, reason: str) -> None:
         self._machine.move(Event.USABLE, reason)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.ready.callback(self)
+        for each in tuple(self._waiting):
+            if each in self._waiting and self.state is State.READY:
+                self._waiting.remove(each)
+                each.ready.callback(self)
 
-    def _fail_waiting(self, error: EquipmentConnectionError) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.ready.errback(error)
+    def _fail(self, waiting: Iterable[_Waiting], error: EquipmentConnectionError) -> None:
+        for each in tuple(waiting):
+            if each in self._waiting:
+                self._waiting.remove(each)
+                each.ready.errback(error)
+
+    def _count_failure(self, waiting: Iterable[_Waiting], error: EquipmentConnectionError) -> None:
+        """Take one try from each of those who wait for a limited number of them; fail those who have none left."""
+        limited = [each for each in waiting if each.attempts is not None]
+        for each in limited:
+            each.attempts -= 1
+        self._fail((each for each in limited if each.attempts == 0), error)
 
     def _when_closed(self) -> Deferred[None]:
         closed: Deferred[None] = Deferred()
@@ -124,21 +200,22 @@ class Connection(Service):
         self._machine.move(Event.CLOSED, "closed")
         for closed in closing or ():
             closed.callback(None)
+        while self._later and self._closing is None:
+            self._later.pop(0).callback(None)
 
-    def _count_failure(self, error: EquipmentConnectionError) -> None:
-        """Take one try from everyone who waits for a limited number of them, and fail those who have none left."""
-        for each in tuple(self._waiting):
-            if each.attempts is not None:
-                each.attempts -= 1
-                if each.attempts == 0:
-                    self._waiting.remove(each)
-                    each.ready.errback(error)
+    def _start_conversation(self, protocol: WireProtocol) -> None:
+        try:
+            protocol.begin()
+        except Exception:
+            self.log.failure("{name}: the conversation with {peer} did not begin", name=self.name, peer=protocol.peer)
+            protocol.hang_up(ConnectionLost(f"The conversation with {protocol.peer} did not begin: see the log"))
 
 
 class _Waiting:
     """Somebody who waits for READY, for a number of tries or, with None, for as long as it takes."""
 
     __slots__ = ("attempts", "ready")
+    attempts: Any  # int | None
     ready: Deferred[Any]
 
     def __init__(self, attempts: int | None) -> None:
@@ -185,6 +262,8 @@ class ClientConnection(Connection):
         self.address = parse_address(address) if isinstance(address, str) else address
         self.peer = str(self.address) if isinstance(self.address, Address) else "endpoint"
         super().__init__(name or self.peer, reactor)
+        if not 0 < connect_timeout < float("inf"):
+            raise ValueError(f"connect_timeout is {connect_timeout}, not above 0 seconds")
         self.connect_timeout = connect_timeout
         self.protocol: Any = None
         self._tls = tls
@@ -215,54 +294,9 @@ class ClientConnection(Connection):
         return self.address
 
     def lost(self, error: EquipmentConnectionError) -> None:
-        """Take note that an attempt failed or the connection is gone, before anybody is told."""
+        """Take note that an attempt failed or the connection is gone, before those who wait are told."""
 
     # What users call
-
-    def startService(self) -> None:
-        if not self.running:
-            super().startService()
-            if self.state is State.STOPPED:
-                self._begin(self._factory.policy.attempts)
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return self.disconnect()
-
-    def connect(self, max_attempts: int | None = 1) -> Deferred[Any]:
-        if self._closing is not None:
-            return self._when_closed().addCallback(lambda _: self.connect(max_attempts))
-        if self.state is State.STOPPED:
-            self._given_up = None
-            ready = self._wait(max_attempts)
-            self._begin(self._factory.policy.attempts if max_attempts is None or max_attempts < 1 else max_attempts)
-            return ready
-        self._factory.hurry()
-        return self._wait(max_attempts)
-
-    def disconnect(self) -> Deferred[None]:
-        if self._closing is not None:
-            return self._when_closed()
-        error = Disconnected(f"{self.name} was disconnected from our side")
-        self._given_up = None
-        if self.state is State.STOPPED:
-            self._fail_waiting(error)
-            return succeed(None)
-        self._closing = []
-        closed = self._when_closed()
-        self._machine.move(Event.DISCONNECT, str(error))
-        self._factory.stopTrying()
-        self._fail_waiting(error)
-        self.lost(error)
-        if self.protocol is not None:
-            if self._abort is None:
-                self._abort = self.reactor.callLater(CLOSING_TIME, self.protocol.hang_up, error)
-            self.protocol.hang_up(error, abort=False)
-        elif self._connector.attempting:
-            self._connector.stopConnecting()
-        else:
-            self._closed()
-        return closed
 
     def reconnect(self, max_attempts: int | None = 1) -> Deferred[Any]:
         if self.protocol is not None and self._closing is None:
@@ -280,16 +314,20 @@ class ClientConnection(Connection):
         abort
             Drop what has not been sent yet, instead of sending it first.
         """
-        self.unusable(self.protocol, str(error))
+        protocol = self.protocol
+        if protocol is None or self._closing is not None:
+            return
         self._factory.excuse()
-        if not abort:
-            self._abort = self.reactor.callLater(CLOSING_TIME, self.protocol.hang_up, error)
-        self.protocol.hang_up(error, abort)
+        self.unusable(protocol, str(error))
+        # An observer may have ended it in the meantime.
+        if protocol is self.protocol and self._closing is None:
+            self._hang_up(error, abort)
 
     # What the protocol tells
 
     def usable(self, protocol: WireProtocol, reason: str) -> None:
         if protocol is self.protocol and self.state is State.CONNECTED:
+            self._factory.worked()
             self._became_ready(reason)
 
     def unusable(self, protocol: WireProtocol, reason: str) -> None:
@@ -297,6 +335,8 @@ class ClientConnection(Connection):
             self._machine.move(Event.UNUSABLE, reason)
 
     def went_down(self, protocol: WireProtocol, reason: Failure) -> None:
+        if protocol is not self.protocol:
+            return  # it was gone before its attempt had ended: the connector is told
         self.protocol = None
         if self._abort is not None:
             if self._abort.active():
@@ -313,7 +353,7 @@ class ClientConnection(Connection):
         self.protocol = protocol
         self._machine.move(Event.MADE, f"connected to {protocol.peer}")
         if self.protocol is protocol and not protocol.hanging_up:  # an observer may have ended it
-            protocol.begin()
+            self._start_conversation(protocol)
 
     def _ended(self, reason: Failure, again: bool) -> None:
         if self._closing is not None:
@@ -326,19 +366,45 @@ class ClientConnection(Connection):
         self.last_error = error
         if not again:
             self._given_up = error
+        # Who begins to wait from here on waits for what comes next.
+        waiting = tuple(self._waiting)
         self._machine.move(Event.LOST if again else Event.GIVEN_UP, str(error))
         self.lost(error)
         if not again:
-            self._fail_waiting(error)
+            self._fail(waiting, error)
         elif self._factory.failures:
-            self._count_failure(error)
+            self._count_failure(waiting, error)
 
     # How it begins and ends
+
+    @property
+    def _policy(self) -> RetryPolicy:
+        return self._factory.policy
 
     def _begin(self, attempts: int | None) -> None:
         self._given_up = None
         self._factory.limit(attempts)
         self._connector.connect()
+
+    def _go_on(self, attempts: int | None) -> None:
+        self._factory.extend(attempts)
+        self._factory.hurry()
+
+    def _close(self, error: Disconnected) -> None:
+        self._factory.stopTrying()
+        self._fail(self._waiting, error)
+        self.lost(error)
+        if self.protocol is not None:
+            self._hang_up(error, abort=False)
+        elif self._connector.attempting:
+            self._connector.stopConnecting()
+        else:
+            self._closed()
+
+    def _hang_up(self, error: EquipmentConnectionError, abort: bool) -> None:
+        if not abort and self._abort is None:
+            self._abort = self.reactor.callLater(CLOSING_TIME, self.protocol.hang_up, error)
+        self.protocol.hang_up(error, abort)
 
 
 class ListeningFactory(Factory):
@@ -447,56 +513,9 @@ class ListeningConnection(Connection):
     def peer(self) -> str:
         return str(self.bound or self.address)
 
-    def startService(self) -> None:
-        if not self.running:
-            super().startService()
-            if self.state is State.STOPPED:
-                self._begin(self._retry.attempts)
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        return self.disconnect()
-
-    def connect(self, max_attempts: int | None = 1) -> Deferred[Any]:
-        if self._closing is not None:
-            return self._when_closed().addCallback(lambda _: self.connect(max_attempts))
-        if self.state is State.STOPPED:
-            self._given_up = None
-            ready = self._wait(max_attempts)
-            self._begin(self._retry.attempts if max_attempts is None or max_attempts < 1 else max_attempts)
-            return ready
-        if self._next_try is not None:
-            self._next_try.reset(0)
-        return self._wait(max_attempts)
-
-    def disconnect(self) -> Deferred[None]:
-        if self._closing is not None:
-            return self._when_closed()
-        error = Disconnected(f"{self.name} was closed from our side")
-        self._given_up = None
-        if self.state is State.STOPPED:
-            self._fail_waiting(error)
-            return succeed(None)
-        self._closing = []
-        closed = self._when_closed()
-        self._machine.move(Event.DISCONNECT, str(error))
-        self._fail_waiting(error)
-        if self._next_try is not None:
-            self._next_try.cancel()
-            self._next_try = None
-        if self._binding is not None:
-            self._binding.cancel()
-        port, self._port = self._port, None
-        if port is not None:
-            unbound = maybeDeferred(port.stopListening)
-            unbound.addErrback(lambda reason: self.log.failure("{name}: closing the port", reason, name=self.name))
-            unbound.addCallback(lambda _: self._close_clients(error))
-        else:
-            self._close_clients(error)
-        return closed
-
     def reconnect(self, max_attempts: int | None = 1) -> Deferred[Any]:
-        return self.disconnect().addCallback(lambda _: self.connect(max_attempts))
+        self.disconnect()
+        return self.connect(max_attempts)
 
     # What the factory and the protocols tell
 
@@ -513,7 +532,12 @@ class ListeningConnection(Connection):
             return None
         protocol = self.build_protocol()
         self.protocols.add(protocol)
-        up = protocol.when_up().addTimeout(HANDSHAKE_TIME, self.reactor)
+        up = protocol.when_up()
+        # A timeout that cancelled would be over before the socket is closed.
+        late = self.reactor.callLater(
+            HANDSHAKE_TIME, protocol.hang_up, EquipmentTimeout(HANDSHAKE_TIME, "the TLS handshake")
+        )
+        up.addBoth(_stop, late)
         up.addCallbacks(self._joined, lambda reason: self._not_joined(protocol, reason))
         return protocol
 
@@ -524,11 +548,17 @@ class ListeningConnection(Connection):
         """Nothing, as `usable`."""
 
     def went_down(self, protocol: WireProtocol, reason: Failure) -> None:
-        self.left(protocol)
+        try:
+            self.left(protocol)
+        except Exception:
+            self.log.failure("{name}: taking note that {peer} left", name=self.name, peer=protocol.peer)
         self._forget(protocol)
 
     def _is_allowed(self, host: str) -> bool:
-        peer = ip_address(host.partition("%")[0])
+        try:
+            peer = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
         if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
             peer = peer.ipv4_mapped
         return any(peer in network for network in self.allowed)
@@ -538,10 +568,12 @@ class ListeningConnection(Connection):
         self.log.warn("{name}: {who} is turned away: {why}", name=self.name, who=who, why=why)
 
     def _joined(self, protocol: WireProtocol) -> None:
-        if protocol.hanging_up:
-            return
-        self.joined(protocol)
-        protocol.begin()
+        try:
+            self.joined(protocol)
+        except Exception:
+            self.log.failure("{name}: taking note that {peer} came", name=self.name, peer=protocol.peer)
+        if not protocol.hanging_up:
+            self._start_conversation(protocol)
 
     def _not_joined(self, protocol: WireProtocol, reason: Failure) -> None:
         self.log.warn(
@@ -554,10 +586,15 @@ class ListeningConnection(Connection):
 
     def _forget(self, protocol: WireProtocol) -> None:
         self.protocols.discard(protocol)
-        if self._closing is not None and not self.protocols:
+        # _abort is there once the port is closed; before that, closing has not come to the clients.
+        if self._abort is not None and not self.protocols:
             self._closed()
 
     # How it begins and ends
+
+    @property
+    def _policy(self) -> RetryPolicy:
+        return self._retry
 
     def _begin(self, attempts: int | None) -> None:
         self._given_up = None
@@ -565,12 +602,23 @@ class ListeningConnection(Connection):
         self._limit = attempts
         self._bind()
 
+    def _go_on(self, attempts: int | None) -> None:
+        if attempts is None:
+            self._limit = None
+        elif self._limit is not None:
+            self._limit = max(self._limit, self._failures + attempts)
+        if self._next_try is not None:
+            self._next_try.reset(0)
+
     def _bind(self) -> None:
         self._next_try = None
+        begun: Deferred[Any] = Deferred()
+        self._binding = begun
+        begun.addCallback(lambda _: self._listen())
+        begun.addCallbacks(self._listening, self._not_bound)
+        # Who is told may stop it; then nothing has been opened yet, and what follows does nothing.
         self._machine.move(Event.CONNECT, f"binding {self.address}")
-        binding: Deferred[Any] = maybeDeferred(self._listen)
-        self._binding = binding
-        binding.addCallbacks(self._listening, self._not_bound)
+        begun.callback(None)
 
     def _listen(self) -> Deferred[IListeningPort]:
         return server_endpoint(self.address, self.reactor, tls=self._tls).listen(ListeningFactory(self))
@@ -579,7 +627,8 @@ class ListeningConnection(Connection):
         self._binding = None
         self._port = port
         self._machine.move(Event.MADE, f"bound {self.peer}")
-        self._became_ready(f"listening on {self.peer}")
+        if self._port is port:  # an observer may have ended it
+            self._became_ready(f"listening on {self.peer}")
 
     def _not_bound(self, reason: Failure) -> None:
         self._binding = None
@@ -589,14 +638,31 @@ class ListeningConnection(Connection):
         error.__cause__ = reason.value
         self.last_error = error
         self._failures += 1
+        # Who begins to wait from here on waits for what comes next.
+        waiting = tuple(self._waiting)
         if self._limit is None or self._failures < self._limit:
             self._next_try = self.reactor.callLater(self._retry.delay(self._failures), self._bind)
             self._machine.move(Event.LOST, str(error))
-            self._count_failure(error)
+            self._count_failure(waiting, error)
         else:
             self._given_up = error
             self._machine.move(Event.GIVEN_UP, str(error))
-            self._fail_waiting(error)
+            self._fail(waiting, error)
+
+    def _close(self, error: Disconnected) -> None:
+        self._fail(self._waiting, error)
+        if self._next_try is not None:
+            self._next_try.cancel()
+            self._next_try = None
+        if self._binding is not None:
+            self._binding.cancel()
+        port, self._port = self._port, None
+        if port is not None:
+            unbound = maybeDeferred(port.stopListening)
+            unbound.addErrback(lambda reason: self.log.failure("{name}: closing the port", reason, name=self.name))
+            unbound.addCallback(lambda _: self._close_clients(error))
+        else:
+            self._close_clients(error)
 
     def _close_clients(self, error: Disconnected) -> None:
         if not self.protocols:
@@ -616,6 +682,12 @@ class ListeningConnection(Connection):
                 self._abort.cancel()
             self._abort = None
         super()._closed()
+
+
+def _stop(result: Any, call: IDelayedCall) -> Any:
+    if call.active():
+        call.cancel()
+    return result
 
 
 def _installed_reactor() -> Any:
