@@ -149,9 +149,9 @@ def simulate(kinds: Kinds | None, kind: str, file: str) -> None:
 
         node = _checked(file, lambda: Node.from_config(config, reactor))
         reactor.addSystemEventTrigger("before", "shutdown", node.stopService)
-        globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
         (simulator,) = node.connections.values()
         await simulator.connect()
+        globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
         node.startService()
         click.echo(simulator.peer)
         await Deferred()  # until a signal stops the reactor

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -16,6 +17,10 @@ import equipnet
 
 LIMIT = 30.0
 """How many seconds a process may take; only a broken one needs them."""
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(equipnet.__file__).parents[1])}
+COMMAND = [sys.executable, "-m", "equipnet.cli"]
 
 
 class AskTests(SynchronousTestCase):
@@ -35,7 +40,7 @@ class AskTests(SynchronousTestCase):
         """Be an instrument for one client: every line is answered, but one that asks for silence."""
         client, _ = listening.accept()
         # A client whose query timed out resets the connection.
-        with client, suppress(ConnectionResetError):
+        with client, contextlib.suppress(ConnectionResetError):
             while line := client.recv(1000):
                 self.received.append(line)
                 if line != b"silence\n":
@@ -43,8 +48,8 @@ class AskTests(SynchronousTestCase):
 
     def equipnet(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "equipnet.cli", *arguments],
-            env={**os.environ, "PYTHONPATH": str(Path(equipnet.__file__).parents[1])},
+            [*COMMAND, *arguments],
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             timeout=LIMIT,
@@ -96,3 +101,46 @@ class AskTests(SynchronousTestCase):
         ended = self.equipnet("ask", "nowhere", "*IDN?")
         self.assertEqual((ended.stdout, ended.returncode), ("", 1))
         self.assertRegex(ended.stderr, r"^'nowhere' is not an address; [^\n]*\n$")
+
+
+class SimulateTests(SynchronousTestCase):
+    def start(self, table: str) -> subprocess.Popen[str]:
+        file = Path(self.mktemp())
+        file.write_text(table)
+        simulator = subprocess.Popen(
+            [*COMMAND, "simulate", "instrument", str(file)],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(simulator.communicate)
+        self.addCleanup(simulator.kill)
+        return simulator
+
+    def test_until_interrupted(self) -> None:
+        """
+        The address where it listens is printed; from then on it answers, until Ctrl-C ends it well.
+        """
+        simulator = self.start('listen = "tcp:0"\nreplies = { "*IDN?" = "ACME,54" }\n')
+        assert simulator.stdout is not None
+        scheme, host, port = simulator.stdout.readline().rstrip("\n").split(":")
+        self.assertEqual((scheme, host), ("tcp", "127.0.0.1"))
+        with socket.create_connection((host, int(port)), timeout=LIMIT) as client:
+            client.sendall(b"*IDN?\n")
+            self.assertEqual(client.makefile("rb").readline(), b"ACME,54\n")
+        simulator.send_signal(signal.SIGINT)
+        output, errors = simulator.communicate(timeout=LIMIT)
+        self.assertEqual((output, simulator.returncode), ("", 0))
+        self.assertNotIn("Traceback", errors)
+
+    def test_port_in_use(self) -> None:
+        """
+        A port that somebody else holds ends the command with one line.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            simulator = self.start(f'listen = "tcp:{port}"\n')
+            output, errors = simulator.communicate(timeout=LIMIT)
+        self.assertEqual((output, simulator.returncode), ("", 1))
+        self.assertRegex(errors, rf"^Cannot listen on tcp:127\.0\.0\.1:{port}: [^\n]*in use[^\n]*\n$")
