@@ -6,16 +6,17 @@ from twisted.internet.task import react
 
 from equipnet.instrument import Instrument, InstrumentSimulator
 
-REPLIES = {
-    "*IDN?": "ACME,DMM 4000,123456,1.0",
-    "MEAS:VOLT?": ["1.2501", "1.2498"],  # in turn
-    "CURV?": b"#216" + b"\x00\x00\x80\x3f\x00\x00\x00\x40\x00\x00\x40\x40\x00\x00\x80\x40" + b"\n",
-}
-
 
 async def main(reactor: Any) -> None:
     """Start the simulator, ask it a few things, and close both."""
-    simulator = InstrumentSimulator(REPLIES, reactor=reactor)
+    simulator = InstrumentSimulator(
+        {
+            "*IDN?": "ACME,DMM 4000,123456,1.0",
+            "MEAS:VOLT?": ["1.2501", "1.2498"],  # in turn
+            "CURV?": b"#216" + bytes.fromhex("0000803f 00000040 00004040 00008040") + b"\n",
+        },
+        reactor=reactor,
+    )
     await simulator.connect()
 
     dmm = Instrument(str(simulator.bound), termination="\n", timeout=0.5, rstrip=True, reactor=reactor)
