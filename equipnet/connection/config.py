@@ -4,6 +4,8 @@ What the sections of a configuration file share: the base of all ``[connections.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -161,10 +163,51 @@ class TLSSection(Section):
         return self
 
     def options(self, folder: Path) -> TLS:
-        """Give the TLS options that the table describes, with files found from ``folder``."""
-        return TLS(
+        """
+        Give the TLS options that the table describes, with files found from ``folder``.
+
+        Raises
+        ------
+        OSError, ValueError
+            When a file cannot be read, or does not hold what it should.
+        """
+        tls = TLS(
             authority=self.authority and folder / self.authority,
             certificate=self.certificate and folder / self.certificate,
             key=self.key and folder / self.key,
             host_name=self.host_name,
         )
+        # They are read again for each connection, so that a new certificate needs no new start; this only looks.
+        tls.for_client("localhost")
+        return tls
+
+
+def find_object(name: str, folder: Path) -> Any:
+    """
+    Give what a configuration file names as ``"package.module:Name"``.
+
+    Parameters
+    ----------
+    name
+        A module, a colon, and what to take from it.
+    folder
+        Where the configuration file stands; modules beside it come before those that are installed.
+
+    Raises
+    ------
+    ValueError
+        When there is no such thing. What the module itself raises is its ``__cause__``.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        raise ValueError(f"{name!r} is not of the form 'package.module:Name'")
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        found = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ValueError(f"there is no {name!r}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(folder.resolve()))
+    return found

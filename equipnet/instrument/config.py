@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import codecs
 from pathlib import Path
+from struct import Struct
+from struct import error as StructError
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
 
-from equipnet.connection.config import AddressText, ConnectionSection, RetrySection, Section, TLSSection
-from equipnet.instrument.ending import Block, Ending, IdleGap, Prompt, Regex, Size, Terminator
-from equipnet.instrument.message import termination_bytes
+from equipnet.connection.address import Address
+from equipnet.connection.config import (
+    AddressText,
+    ConnectionSection,
+    ListenText,
+    RetrySection,
+    Section,
+    TLSSection,
+    find_object,
+)
+from equipnet.errors import EquipmentError
+from equipnet.instrument.ending import Block, Ending, IdleGap, LengthPrefix, Prompt, Regex, Size, Terminator
+from equipnet.instrument.fault import Fault
+from equipnet.instrument.message import encode_block, termination_bytes
 from equipnet.instrument.service import Instrument, Resync
 from equipnet.instrument.settings import family_name, socket_type_name
+from equipnet.instrument.simulator import InstrumentSimulator, Reply
 from equipnet.interfaces import IConnection, INode
 
 
@@ -34,6 +48,8 @@ class EndingSection(Section):
         Seconds of silence.
     block
         ``"ieee"`` or ``"hp"``.
+    length_prefix
+        The header that says how many bytes come after it, in the notation of `struct`: ``">H"`` for two bytes.
     """
 
     terminators: tuple[str, ...] | None = None
@@ -42,12 +58,16 @@ class EndingSection(Section):
     regex: str | None = None
     gap: PositiveFloat | None = None
     block: Literal["ieee", "hp"] | None = None
+    length_prefix: str | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> EndingSection:
         if len(self.model_fields_set) != 1:
             raise ValueError(f"exactly one of {', '.join(type(self).model_fields)} says how a reply ends")
-        self.ending()
+        try:
+            self.ending()
+        except EquipmentError as error:
+            raise ValueError(str(error)) from error
         return self
 
     def ending(self) -> Ending:
@@ -62,6 +82,12 @@ class EndingSection(Section):
             return Regex(self.regex)
         if self.gap is not None:
             return IdleGap(self.gap)
+        if self.length_prefix is not None:
+            try:
+                header = Struct(self.length_prefix)
+            except StructError as error:
+                raise ValueError(f"{self.length_prefix!r} is no notation of struct: {error}") from error
+            return LengthPrefix(header.size, lambda received: header.unpack(received)[-1])
         return Block(self.block or "ieee")
 
 
@@ -101,7 +127,7 @@ class InstrumentSection(ConnectionSection):
     def _is_known(cls, name: str, about: ValidationInfo) -> str:
         look_up = codecs.lookup if about.field_name == "encoding" else codecs.lookup_error
         try:
-            look_up(name)
+            look_up(name.lower())
         except LookupError as error:
             raise ValueError(str(error)) from error
         return name
@@ -140,5 +166,94 @@ class InstrumentSection(ConnectionSection):
             local_host=self.local_host,
             retry=self.retry.policy(),
             tls=None if self.tls is None else self.tls.options(folder),
+            reactor=reactor,
+        )
+
+
+class BytesReply(Section):
+    """
+    A reply that is not text: exactly one of its keys.
+
+    Parameters
+    ----------
+    hex
+        The bytes, in hexadecimal digits.
+    ieee
+        Numbers that become an IEEE 488.2 block of 32-bit floating point numbers, the lowest byte first.
+    call
+        ``"package.module:function"``: called with the command's text, or with the match of its pattern, for each reply.
+    """
+
+    hex: str | None = None
+    ieee: tuple[float, ...] | None = None
+    call: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> BytesReply:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"exactly one of {', '.join(type(self).model_fields)} says what the reply is")
+        if self.hex is not None:
+            bytes.fromhex(self.hex)
+        return self
+
+    def reply(self, folder: Path) -> Reply:
+        """Give the reply that the table describes; functions are found from ``folder``."""
+        if self.hex is not None:
+            return bytes.fromhex(self.hex)
+        if self.ieee is not None:
+            return encode_block(self.ieee) + b"\n"
+        found: Reply = find_object(self.call or "", folder)
+        return found
+
+
+#: What a file can say of a reply: a text (none is sent when it is empty), several in turn, or a table.
+ReplySection = str | tuple[str, ...] | BytesReply
+
+
+class SimulatedInstrumentSection(ConnectionSection):
+    """
+    A ``[connections.NAME]`` table of kind ``simulated-instrument``.
+
+    Its keys are the parameters of `equipnet.instrument.InstrumentSimulator`, with its defaults. In ``replies`` and
+    ``patterns`` an empty text stands for a command without a reply.
+    """
+
+    kind: Literal["simulated-instrument"] = "simulated-instrument"
+    listen: ListenText
+    replies: dict[str, ReplySection] = {}
+    patterns: dict[str, ReplySection] = {}
+    default: ReplySection = ""
+    termination: str = "\n"
+    reply_termination: str | None = None
+    encoding: str = "utf-8"
+    max_command_size: PositiveInt = 1 << 20
+    max_connections: PositiveInt = 100
+    allowed: tuple[IPvAnyNetwork, ...] = ()
+    fault: Fault | None = None
+    retry: RetrySection = RetrySection()
+    tls: TLSSection | None = None
+
+    def listens_on(self) -> tuple[Address, ...]:
+        return (self.listen,)
+
+    def build(self, name: str, node: INode, folder: Path, reactor: Any) -> IConnection:
+        def reply(section: ReplySection) -> Reply:
+            return section.reply(folder) if isinstance(section, BytesReply) else section or None
+
+        return InstrumentSimulator(
+            {command: reply(section) for command, section in self.replies.items()},
+            self.listen,
+            patterns={pattern: reply(section) for pattern, section in self.patterns.items()},
+            default=reply(self.default),
+            termination=self.termination,
+            reply_termination=self.reply_termination,
+            encoding=self.encoding,
+            max_command_size=self.max_command_size,
+            fault=self.fault,
+            name=name,
+            max_connections=self.max_connections,
+            allowed=map(str, self.allowed),
+            tls=None if self.tls is None else self.tls.options(folder),
+            retry=self.retry.policy(),
             reactor=reactor,
         )
