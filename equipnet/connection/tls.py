@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import crypto
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    KeyPair,
-    PrivateCertificate,
-    optionsForClientTLS,
-    trustRootFromCertificates,
-)
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL, crypto
+from twisted.internet.ssl import Certificate, CertificateOptions, optionsForClientTLS, trustRootFromCertificates
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,10 @@ class TLS:
         ValueError
             When a file does not hold what it should.
         """
-        own = None
-        if self.certificate is not None and self.key is not None:
-            certificate = Certificate.loadPEM(_only(self.certificate, "CERTIFICATE"))
-            own = PrivateCertificate.fromCertificateAndKeyPair(certificate, _key_pair(self.key))
-        return optionsForClientTLS(self.host_name or host, self._trust_root(), own)
+        own = self._own()
+        if own:
+            self._check(CertificateOptions(**own))
+        return optionsForClientTLS(self.host_name or host, self._trust_root(), extraCertificateOptions=own)
 
     def for_server(self) -> CertificateOptions:
         """
@@ -74,36 +70,46 @@ class TLS:
         ValueError
             When a file does not hold what it should, or there is no certificate.
         """
-        if self.certificate is None or self.key is None:
+        own = self._own()
+        if not own:
             raise ValueError("a TLS port needs a certificate and its key")
-        chain = [Certificate.loadPEM(pem) for pem in _blocks(self.certificate, "CERTIFICATE")]
-        return CertificateOptions(
-            privateKey=_key_pair(self.key).original,
-            certificate=chain[0].original,
-            extraCertChain=[certificate.original for certificate in chain[1:]],
-            trustRoot=self._trust_root(),
-        )
+        return self._check(CertificateOptions(trustRoot=self._trust_root(), **own))
+
+    def _own(self) -> dict[str, Any]:
+        if self.certificate is None or self.key is None:
+            return {}
+        first, *chain = _certificates(self.certificate)
+        return {"certificate": first, "privateKey": _private_key(self.key), "extraCertChain": chain}
+
+    def _check(self, options: CertificateOptions) -> CertificateOptions:
+        # Otherwise this would be found out during each connection.
+        try:
+            options.getContext()
+        except SSL.Error as error:
+            raise ValueError(f"{self.certificate} and {self.key} cannot be used together: {error}") from error
+        return options
 
     def _trust_root(self) -> Any:
         if self.authority is None:
             return None
-        return trustRootFromCertificates([Certificate.loadPEM(pem) for pem in _blocks(self.authority, "CERTIFICATE")])
+        return trustRootFromCertificates(
+            [Certificate(crypto.X509.from_cryptography(each)) for each in _certificates(self.authority)]
+        )
 
 
-def _blocks(file: Path, label: str) -> list[bytes]:
-    begin, end = f"-----BEGIN {label}-----".encode(), f"-----END {label}-----".encode()
+def _certificates(file: Path) -> list[x509.Certificate]:
+    begin, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
     found = [begin + block.split(end)[0] + end + b"\n" for block in file.read_bytes().split(begin)[1:]]
     if not found:
-        raise ValueError(f"{file} holds no {label} in PEM form")
-    return found
-
-
-def _only(file: Path, label: str) -> bytes:
-    return _blocks(file, label)[0]
-
-
-def _key_pair(file: Path) -> KeyPair:
+        raise ValueError(f"{file} holds no certificate in PEM form")
     try:
-        return KeyPair.load(file.read_bytes(), crypto.FILETYPE_PEM)
-    except crypto.Error as error:
+        return [x509.load_pem_x509_certificate(pem) for pem in found]
+    except ValueError as error:
+        raise ValueError(f"{file} holds a certificate that cannot be read: {error}") from error
+
+
+def _private_key(file: Path) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(file.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ValueError(f"{file} holds no private key in PEM form, or one with a password") from error
