@@ -4,13 +4,24 @@ UDP dressed as a stream: endpoints whose protocols get one ``dataReceived`` call
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
+from errno import ECONNREFUSED
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError, DNSLookupError
+from twisted.internet.error import (
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    MessageLengthError,
+    getConnectError,
+)
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -18,7 +29,6 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
     IProtocolFactory,
-    IReactorUDP,
     IResolutionReceiver,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
@@ -27,6 +37,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from equipnet.errors import LocalProtocolError
 
 #: The most that one UDP datagram can hold over IPv4 (RFC 768: 65535 less the two headers), and the size of the buffer
 #: that takes any of them whole.
@@ -90,8 +102,19 @@ class DatagramTransport:
         closed.addBoth(lambda _: self._protocol.connectionLost(Failure(reason)))
 
     def write(self, data: bytes) -> None:
-        if not self._ended:
+        if self._ended:
+            return
+        try:
             self._send(data)
+        except MessageLengthError:
+            raise LocalProtocolError(
+                f"{len(data)} bytes do not fit into a datagram, which holds {DATAGRAM_LIMIT}"
+            ) from None
+        except OSError as error:
+            # No route, no interface: a stream's write does not raise either, its connection is lost.
+            lost = ConnectionLost(error.strerror)
+            lost.__cause__ = error
+            self.end(lost)
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))
@@ -124,18 +147,40 @@ class DatagramTransport:
 
 
 class _ToOnePeer(DatagramProtocol):
-    """The UDP port of a client: the system itself refuses datagrams from anybody but the peer."""
+    """The UDP port of a client: datagrams from anybody but the peer are dropped."""
 
-    def __init__(self) -> None:
+    noisy = False
+
+    def __init__(self, peer: IPv4Address | IPv6Address) -> None:
+        self._peer = peer
+        self._known: Any = None
+        self.port: Any = None
         self.conversation: DatagramTransport | None = None
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        # The system drops them as well, but not those that came between binding the port and connecting it.
+        if addr != self._known:
+            if not self._is_peer(addr):
+                return
+            self._known = addr
         if self.conversation is not None:
             self.conversation.received(datagram)
 
+    def _is_peer(self, addr: Any) -> bool:
+        ours, theirs = (ip_address(host.partition("%")[0]) for host in (self._peer.host, addr[0]))
+        return ours == theirs and addr[1] == self._peer.port
+
     def connectionRefused(self) -> None:
         if self.conversation is not None:
-            self.conversation.end(ConnectionRefusedError(None, "nobody listens on that UDP port"))
+            self.conversation.end(ConnectionRefusedError(ECONNREFUSED, "nobody listens on that UDP port"))
+
+    def stopProtocol(self) -> None:
+        # A reactor on epoll closes the port by itself when the system has an error for it, instead of reading that.
+        if self.conversation is not None:
+            handle = getattr(self.port, "socket", None)
+            number = 0 if handle is None else handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            error = getConnectError((number, os.strerror(number))) if number else ConnectionLost("the port was closed")
+            self.conversation.end(error)
 
 
 @implementer(IStreamClientEndpoint)
@@ -175,12 +220,16 @@ class UDPClientEndpoint:
         )
 
     def _open(self, factory: IProtocolFactory, peer: IPv4Address | IPv6Address) -> IProtocol:
-        datagrams = _ToOnePeer()
+        datagrams = _ToOnePeer(peer)
         local = self._local_host or ("::" if isinstance(peer, IPv6Address) else "")
-        port = self._reactor.listenUDP(0, datagrams, local, BUFFER)
-        port.connect(peer.host, peer.port)
+        port = datagrams.port = self._reactor.listenUDP(0, datagrams, local, BUFFER)
+        try:
+            port.connect(peer.host, peer.port)
+            protocol = factory.buildProtocol(peer)
+        except Exception:
+            port.stopListening()
+            raise
         transport = DatagramTransport(self._reactor, port.write, port.getHost(), peer, port.stopListening)
-        protocol = factory.buildProtocol(peer)
         assert protocol is not None  # client factories always build one
         datagrams.conversation = transport
         transport.attach(protocol)
@@ -189,6 +238,8 @@ class UDPClientEndpoint:
 
 class _FromManyPeers(DatagramProtocol):
     """The UDP port of a server: one protocol for each peer, as long as it speaks at all."""
+
+    noisy = False
 
     def __init__(self, reactor: Any, factory: IProtocolFactory) -> None:
         self._reactor = reactor
@@ -232,7 +283,7 @@ class UDPServerEndpoint:
     Listen on a UDP port: each peer that sends something is a connection of its own, each datagram one ``dataReceived``.
     """
 
-    def __init__(self, reactor: IReactorUDP, interface: str, port: int) -> None:
+    def __init__(self, reactor: Any, interface: str, port: int) -> None:
         self._reactor = reactor
         self._interface = interface
         self._port = port
