@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
+from errno import ENAMETOOLONG
 from typing import Any
 
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -21,6 +25,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from equipnet.connection.address import Address
 from equipnet.connection.tls import TLS
 from equipnet.connection.udp import UDPClientEndpoint, UDPServerEndpoint
+
+#: The most bytes that the path of a UNIX socket may have (``sockaddr_un``, less the zero at its end).
+PATH_LIMIT = 107 if sys.platform == "linux" else 103
 
 
 def client_endpoint(
@@ -51,18 +58,19 @@ def client_endpoint(
     Raises
     ------
     OSError, ValueError
-        When a file that ``tls`` names cannot be used.
+        When a file that ``tls`` names cannot be used, or the path of a UNIX socket is too long for the system.
     """
     local = None if local_host is None else (local_host, 0)
     # Twisted takes None for no limit; its annotations do not say so.
     no_limit: Any = None
     if address.scheme == "unix":
-        return UNIXClientEndpoint(reactor, address.path, timeout=no_limit)
+        return UNIXClientEndpoint(reactor, _socket_path(address.path), timeout=no_limit)
     if address.scheme == "udp":
         return UDPClientEndpoint(reactor, address.host, address.port, local_host or "", family)
     if ":" in address.host or family == socket.AF_INET6:
         endpoint: IStreamClientEndpoint = TCP6ClientEndpoint(reactor, address.host, address.port, no_limit, local)
-    elif family == socket.AF_INET:
+    elif family == socket.AF_INET or isIPAddress(address.host):
+        # An IP address must not queue for a thread behind names that cannot be resolved.
         endpoint = TCP4ClientEndpoint(reactor, address.host, address.port, no_limit, local)
     else:
         endpoint = HostnameEndpoint(reactor, address.host, address.port, no_limit, local)
@@ -78,11 +86,12 @@ def server_endpoint(address: Address, reactor: Any, *, tls: TLS | None = None) -
     Raises
     ------
     OSError, ValueError
-        When a file that ``tls`` names cannot be used, or a ``tls`` address comes without a certificate.
+        When a file that ``tls`` names cannot be used, a ``tls`` address comes without a certificate, or the path of a
+        UNIX socket is too long for the system.
     """
     if address.scheme == "unix":
         # The lock file tells a socket that a killed daemon left from one that is in use.
-        return UNIXServerEndpoint(reactor, address.path, mode=0o660, wantPID=True)
+        return UNIXServerEndpoint(reactor, _socket_path(address.path), mode=0o660, wantPID=True)
     if address.scheme == "udp":
         return UDPServerEndpoint(reactor, address.host, address.port)
     kind = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
@@ -90,3 +99,10 @@ def server_endpoint(address: Address, reactor: Any, *, tls: TLS | None = None) -
     if address.scheme == "tls":
         endpoint = wrapServerTLS((tls or TLS()).for_server(), endpoint)
     return endpoint
+
+
+def _socket_path(path: str) -> str:
+    # Python's own error has no number, and Twisted's client waits for ever when it gets one without.
+    if len(os.fsencode(path)) > PATH_LIMIT:
+        raise OSError(ENAMETOOLONG, os.strerror(ENAMETOOLONG), path)
+    return path

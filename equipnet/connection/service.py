@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -635,7 +636,10 @@ class ListeningConnection(Connection):
         if self._closing is not None:
             return
         error = ConnectFailed(f"Cannot listen on {self.address}: {reason.getErrorMessage()}")
-        error.__cause__ = reason.value
+        error.__cause__ = cause = reason.value
+        # Twisted's CannotListenError keeps the system's error, with its number, to itself.
+        if isinstance(cause, CannotListenError) and isinstance(cause.socketError, OSError):
+            cause.__cause__ = cause.socketError
         self.last_error = error
         self._failures += 1
         # Who begins to wait from here on waits for what comes next.

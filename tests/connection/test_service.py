@@ -1101,6 +1101,7 @@ class BindingTests(ListeningTestCase):
         error: Any = self.service.last_error
         self.assertIn("Cannot listen on tcp:127.0.0.1:0: ", str(error))
         self.assertIsInstance(error, ConnectFailed)
+        self.assertEqual(error.errno, errno.EADDRINUSE)
         self.assertNoResult(ready)
         self.reactor.taken = False
         self.reactor.advance(8.0)
