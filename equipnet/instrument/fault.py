@@ -42,7 +42,8 @@ class Fault:
     close
         The connection is closed (TCP: FIN) ``"after"`` the reply or in its ``"middle"``, after half of its bytes.
     reset
-        The connection is torn down (TCP: RST), likewise.
+        The connection is torn down (TCP: RST), likewise. A long reply may lose its end: what the system has not sent by
+        then is dropped.
 
     Raises
     ------

@@ -20,7 +20,13 @@ from itertools import cycle
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, IListeningPort, IPushProducer, IReactorTime
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IListeningPort,
+    IPushProducer,
+    IReactorTime,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -394,8 +400,7 @@ class SimulatorProtocol(WireProtocol):
         self._size = 0
         self._held: list[bytes] = []
         # What the reply to the present command waits for, None while there is no such command.
-        self._answering: Deferred[None] | Any = None
-        self._when_taken: Callable[[], None] | None = None
+        self._answering: Deferred[Any] | IDelayedCall | None = None
         self._working = False
         self._paused = False
 
@@ -449,7 +454,6 @@ class SimulatorProtocol(WireProtocol):
         self._lines.clear()
         self._partial.clear()
         self._held.clear()
-        self._when_taken = None
         answering, self._answering = self._answering, None
         if answering is not None:
             answering.cancel()
@@ -461,9 +465,6 @@ class SimulatorProtocol(WireProtocol):
 
     def resumeProducing(self) -> None:
         self.choked = False
-        when_taken, self._when_taken = self._when_taken, None
-        if when_taken is not None:
-            when_taken()
         self._work()
 
     def stopProducing(self) -> None:
@@ -660,12 +661,7 @@ class SimulatorProtocol(WireProtocol):
             self._wait(0, self._wait, 0, self._reset)
 
     def _reset(self) -> None:
-        if self.choked:
-            # A longer reply takes as long as it takes.
-            self._when_taken = self._reset
-            self._answering = _Taken()
-        else:
-            self.hang_up(Disconnected(f"{self._simulator.name} resets the connection: it is simulated so"))
+        self.hang_up(Disconnected(f"{self._simulator.name} resets the connection: it is simulated so"))
 
     def _wait(self, seconds: float, then: Callable[..., None], *args: Any) -> None:
         """Act on no other command until so many seconds are over, and call ``then``."""
@@ -710,13 +706,6 @@ class SimulatorProtocol(WireProtocol):
                     peer=self.peer,
                     error=error,
                 )
-
-
-class _Taken:
-    """Stands for the wait until the client has taken a reply; there is nothing to cancel."""
-
-    def cancel(self) -> None:
-        """Nothing."""
 
 
 async def _awaited(answer: Awaitable[Answer]) -> Answer:

@@ -696,18 +696,6 @@ class FaultTests(SimulatorTestCase):
             self.assertTrue(self.wire.aborted)
             self.assertEqual(self.replies(), b"")
 
-    def test_reset_after_a_long_reply(self) -> None:
-        """
-        A reply that the client is still taking is not cut off.
-        """
-        self.simulate({"A?": "1" * 100}, fault=Fault(reset="after"))
-        self.protocol, self.wire = self.connect(appetite=50)
-        self.send(b"A?\n")
-        self.turns()
-        self.assertFalse(self.wire.aborted)
-        self.protocol.resumeProducing()
-        self.assertTrue(self.wire.aborted)
-
     def test_together(self) -> None:
         """
         Several faults happen in their order: the delay, the pieces, the end.
