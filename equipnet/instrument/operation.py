@@ -60,11 +60,25 @@ class Operation:
     ----------
     answer
         What the caller gets.
+    begun
+        Whether it has had its turn: before that nothing of it was written.
     pause
         Runs while ``delay`` does.
     """
 
-    __slots__ = ("answer", "delay", "ending", "finish", "instrument", "kind", "limit", "pause", "payload", "timeout")
+    __slots__ = (
+        "answer",
+        "begun",
+        "delay",
+        "ending",
+        "finish",
+        "instrument",
+        "kind",
+        "limit",
+        "pause",
+        "payload",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -85,6 +99,7 @@ class Operation:
         self.limit = limit
         self.finish = finish
         self.delay = delay
+        self.begun = False
         self.pause: IDelayedCall | None = None
         self.answer: Deferred[Any] = Deferred(self.cancelled)
 
@@ -95,14 +110,32 @@ class Operation:
             value = self.finish(message)
         except Exception as error:
             self.instrument.went_wrong(self, error)
-            self.answer.errback(error)
+            self.fail(error)
         else:
             self.instrument.went_well(self)
-            self.answer.callback(value)
+            self.succeed(value)
+        self.instrument.start_next()
 
     def failed(self, error: EquipmentConnectionError) -> None:
+        if self.instrument.is_ending_because_of(error):
+            return  # it fails when the connection is gone in name, too: then it can be connected again
         self.instrument.went_wrong(self, error)
-        self.answer.errback(error)
+        self.fail(error)
+        self.instrument.start_next()
+
+    # How it ends. Who is told of something else in the meantime, an observer or another caller, may have cancelled it.
+
+    def succeed(self, value: object) -> None:
+        """Give the caller the answer, if it still wants one."""
+        if not self.answer.called:
+            self.answer.callback(value)
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller that there is no answer, if it still wants one."""
+        if self.pause is not None and self.pause.active():
+            self.pause.cancel()
+        if not self.answer.called:
+            self.answer.errback(error)
 
     # What the caller tells
 
@@ -123,20 +156,22 @@ class Transaction:
 
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
-        self._hold: Operation | None = None
+        # One for each block that this object has been entered for, the innermost last; None for a part of another one.
+        self._entered: list[Operation | None] = []
 
     async def __aenter__(self) -> Instrument:
+        hold: Operation | None = None
         if not self._instrument.is_held_here():
             hold = Operation(self._instrument, Kind.HOLD)
             await self._instrument.submit(hold)
-            self._hold = hold
             holds.set((*holds.get(), hold))
+        self._entered.append(hold)
         return self._instrument
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        hold, self._hold = self._hold, None
+        hold = self._entered.pop()
         if hold is not None:
             holds.set(tuple(each for each in holds.get() if each is not hold))
             self._instrument.release(hold)

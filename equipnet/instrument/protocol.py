@@ -11,18 +11,22 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
-from io import BytesIO
+from dataclasses import dataclass
+from io import SEEK_END, BytesIO
 from typing import Protocol as Shape
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from equipnet.connection.protocol import Owner, WireProtocol
 from equipnet.connection.sending import sender
-from equipnet.errors import EquipmentConnectionError, MessageTooLong, RemoteProtocolError
-from equipnet.instrument.ending import Block, Ending, Scanner, skip_optional
+from equipnet.errors import ConnectionLost, EquipmentConnectionError, MessageTooLong, RemoteProtocolError
+from equipnet.instrument.ending import Block, Ending, Scanner, Unending, skip_optional
+from equipnet.instrument.message import BLOCK_PREAMBLE
+
+#: An instrument that is not silent for so many times the gap that was asked for will not be silent.
+DRAIN_LIMIT = 10
 
 
 class Reader(Shape):
@@ -33,6 +37,65 @@ class Reader(Shape):
 
     def failed(self, error: EquipmentConnectionError) -> None:
         """Take note that it will not come."""
+
+
+@dataclass(frozen=True)
+class _Draining:
+    """
+    All that comes is dropped.
+
+    Parameters
+    ----------
+    seconds
+        For how long there must be silence.
+    until
+        When there is no hope of it any more, on the clock.
+    call
+        Ends it.
+    done
+        Is told.
+    """
+
+    seconds: float
+    until: float
+    call: IDelayedCall
+    done: Callable[[bool], object]
+
+
+class _Unwanted:
+    """
+    A message that comes before any other, and that no reader gets.
+
+    Parameters
+    ----------
+    scanner
+        Looks for its end.
+    ending
+        Of a reply that is late and has not begun: how it ends. An unsolicited message may come before it.
+    kept
+        What has come of it, when it may be an unsolicited one; else None.
+    unsolicited
+        Whether it is known to be one: it had begun before anybody waited.
+    instead_of
+        Of a line that came where a block should be: the reader of the block, and the error that it gets if the line is
+        none that nobody asked for.
+    """
+
+    __slots__ = ("ending", "instead_of", "kept", "scanner", "unsolicited")
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        ending: Ending | None = None,
+        kept: BytesIO | None = None,
+        unsolicited: bool = False,
+        instead_of: tuple[Reader, RemoteProtocolError] | None = None,
+    ) -> None:
+        self.scanner = scanner
+        self.ending = ending
+        self.kept = kept
+        self.unsolicited = unsolicited
+        self.instead_of = instead_of
 
 
 @implementer(IPushProducer)
@@ -59,6 +122,8 @@ class InstrumentProtocol(WireProtocol):
     unsolicited_pattern
         What an unsolicited message looks like, so that it is recognised also while somebody waits for a reply; None
         where only its time tells.
+    expecting
+        Says whether somebody is going to read what comes, though nobody does yet; then it is not unsolicited.
     keep_limit
         How many bytes that nobody reads are kept; then the peer is made to wait.
     lost_track
@@ -73,6 +138,7 @@ class InstrumentProtocol(WireProtocol):
         super().__init__(owner)
         self.unsolicited: Callable[[bytes], object] | None = None
         self.unsolicited_pattern: re.Pattern[bytes] | None = None
+        self.expecting: Callable[[], bool] = _never
         self.line_ending: Ending | None = None
         self.keep_limit = 1 << 20
         self.lost_track = False
@@ -93,7 +159,7 @@ class InstrumentProtocol(WireProtocol):
         self._size = 0
         self._unread = 0
         # Messages that nobody wants any more but that will come first.
-        self._late: deque[Scanner] = deque()
+        self._late: deque[_Unwanted] = deque()
         # What may still follow a block, and belongs to it.
         self._optional = b""
         # Whether the next chunk can only be for the reader: no message has begun, and none comes before it.
@@ -102,7 +168,7 @@ class InstrumentProtocol(WireProtocol):
         self._paused = False
         self._gap: IDelayedCall | None = None
         # For how long there must be silence before anything is looked at again, and what waits for it.
-        self._draining: tuple[float, IDelayedCall] | None = None
+        self._draining: _Draining | None = None
 
     # What the service uses
 
@@ -144,34 +210,86 @@ class InstrumentProtocol(WireProtocol):
 
     def drop_message(self, ending: Ending) -> None:
         """Drop one message with that ending, which may have begun and will come before any other."""
-        self._late.append(ending.begin())
+        self._expect_late(ending)
         self._pump()
 
-    def drain(self, seconds: float, done: Callable[[], object]) -> None:
-        """Drop all that comes until nothing has come for so long, then call ``done``."""
+    def drain(self, seconds: float, done: Callable[[bool], object]) -> None:
+        """
+        Drop all that comes until nothing has come for so long.
+
+        Parameters
+        ----------
+        seconds
+            How long.
+        done
+            Called with True then; with False when there was no such silence within `DRAIN_LIMIT` times ``seconds``.
+        """
         self.discard_input()
         self._late.clear()
-        self._draining = seconds, self._clock.callLater(seconds, self._drained, done)
+        self._draining = _Draining(
+            seconds,
+            self._clock.seconds() + DRAIN_LIMIT * seconds,
+            self._clock.callLater(seconds, self._drained, True),
+            done,
+        )
 
-    def _drained(self, done: Callable[[], object]) -> None:
-        self._draining = None
-        done()
+    def _drained(self, silent: bool) -> None:
+        draining, self._draining = self._draining, None
+        assert draining is not None
+        draining.done(silent)
+
+    def listen(
+        self,
+        handler: Callable[[bytes], object] | None,
+        pattern: re.Pattern[bytes] | None,
+        line_ending: Ending | None,
+        keep_limit: int,
+    ) -> None:
+        """Set what becomes of messages that nobody waits for; the parameters are the attributes."""
+        if self._reader is None and self._scanner is not None:
+            self._put_back()
+        self.unsolicited = handler
+        self.unsolicited_pattern = pattern
+        self.line_ending = line_ending
+        self.keep_limit = keep_limit
+        if pattern is not None:
+            self._fresh = False
+        self._pump()
+
+    def expect(self) -> None:
+        """Take note that ``expecting`` has changed."""
+        if self.expecting():
+            if self._reader is None and self._scanner is not None:
+                self._set_aside()
+        else:
+            self._pump()
 
     def discard_input(self) -> bytes:
         """
-        Throw away what has come and nobody has read, and give it; the rest of a message that has begun will go the same
-        way.
+        Throw away what has come and nobody has read, and give it.
+
+        Unsolicited messages in it are told nevertheless as far as they can be recognised, also when they are not whole
+        yet: nobody else gets the rest of them.
         """
-        if not self._unread and self._scanner is None:
+        if not self._input and self._scanner is None:
             return b""
+        while self._input and self._skip(self._input[0], self._start):
+            pass
+        discarded = self.partial
         if self._scanner is not None:
-            self._late.append(self._scanner)
-        discarded = self.partial + b"".join(self._input)[self._start :]
-        self._end_message()
+            self._set_aside()
+        rest = b"".join(self._input)[self._start :]
         self._input.clear()
         self._start = self._unread = 0
+        if rest and self.unsolicited is not None and self.line_ending is not None and not self.hanging_up:
+            self._search(rest, self.line_ending)
         self._hold_back()
-        return discarded
+        return discarded + rest
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the peer has to wait, since nobody reads; more is on its way then."""
+        return self._paused
 
     @property
     def partial(self) -> bytes:
@@ -209,17 +327,14 @@ class InstrumentProtocol(WireProtocol):
         if self.hanging_up:
             return
         if self._draining is not None:
-            seconds, call = self._draining
-            call.reset(seconds)
+            self._draining.call.reset(self._draining.seconds)
+            if self._clock.seconds() >= self._draining.until:
+                self._draining.call.cancel()
+                self._drained(False)
             return
         self._input.append(data)
         self._unread += len(data)
         self._pump()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._scanner is not None and self._scanner.silent() and not self.hanging_up:
-            self._deliver(self.partial)
-        super().connectionLost(reason)
 
     def hang_up(self, error: EquipmentConnectionError, abort: bool = True) -> None:
         # With a producer that is paused Twisted would wait for it before it closes.
@@ -227,13 +342,24 @@ class InstrumentProtocol(WireProtocol):
         super().hang_up(error, abort)
 
     def fail_pending(self, error: EquipmentConnectionError) -> None:
+        # The last words of a peer that closes the connection in good order are a message if silence would have made
+        # them one.
+        scanner, closed = (
+            self._scanner,
+            isinstance(error, ConnectionLost) and isinstance(error.__cause__, ConnectionDone),
+        )
+        if closed and scanner is not None and scanner.silent():
+            self._deliver(self.partial)
         reader, self._reader = self._reader, None
         self._fresh = False
-        self.discard_input()
+        self._end_message()
+        self._input.clear()
+        self._late.clear()
+        self._start = self._unread = 0
         if self._gap is not None and self._gap.active():
             self._gap.cancel()
         if self._draining is not None:
-            self._draining[1].cancel()
+            self._draining.call.cancel()
             self._draining = None
         if reader is not None:
             reader.failed(error)
@@ -268,20 +394,28 @@ class InstrumentProtocol(WireProtocol):
     def _advance(self) -> bool:
         """Take one step through the input; False when nobody is there to take it."""
         chunk, start = self._input[0], self._start
-        if self._optional:
-            end, self._optional = skip_optional(chunk, start, self._optional)
-            self._consume(chunk, end)
-        elif self._late:
-            self._drop_late(chunk, start)
-        elif self._reader is not None:
+        if self._skip(chunk, start):
+            return True
+        if self._reader is not None:
             self._feed(chunk, start)
-        elif self.unsolicited is not None and self.line_ending is not None:
+        elif self.unsolicited is not None and self.line_ending is not None and not self.expecting():
             self._ending = self.line_ending
             self._limit = self.keep_limit
             self._feed(chunk, start)
         else:
             return False
         return True
+
+    def _skip(self, chunk: bytes, start: int) -> bool:
+        """Step over what is no part of any message that somebody gets; False when there is nothing of the kind."""
+        if self._optional:
+            end, self._optional = skip_optional(chunk, start, self._optional)
+            self._consume(chunk, end)
+            return True
+        if self._late:
+            self._drop_late(chunk, start)
+            return True
+        return False
 
     def _consume(self, chunk: bytes, end: int) -> None:
         self._unread -= end - self._start
@@ -325,29 +459,46 @@ class InstrumentProtocol(WireProtocol):
         self._optional = scanner.optional_terminator
         if self.taps:
             self.tapped("in", message)
-        pattern = self.unsolicited_pattern
-        if reader is None or (pattern is not None and pattern.search(message)):
+        if reader is None or self._is_unsolicited(message):
             self._tell_unsolicited(message)
         else:
             self._reader = None
             reader.received(message)
 
+    def _is_unsolicited(self, message: bytes) -> bool:
+        pattern = self.unsolicited_pattern
+        return pattern is not None and pattern.search(message) is not None
+
     def _too_long(self, scanner: Scanner, size: int, ended: bool) -> None:
         error = MessageTooLong(f"max_read_size is {self._limit} bytes, the message has {size} or more", self.partial)
-        if not ended:
-            self._late.append(scanner)
         self._optional = scanner.optional_terminator
+        if not ended:
+            if isinstance(self._ending, Unending):
+                self.lost_track = True
+            else:
+                self._late.append(_Unwanted(scanner))
+        self._end_message()
         self._refuse(error)
 
     def _lose_track(self, error: RemoteProtocolError) -> None:
         # A line of text where a block should be (an error message, say) ends where lines end. Otherwise nobody knows
         # where the next message begins.
-        if isinstance(self._ending, Block) and self.line_ending is not None:
+        line, reader = self.line_ending, self._reader
+        if isinstance(self._ending, Block) and line is not None and _is_line(error.data):
             self._put_back()
-            self._late.append(self.line_ending.begin())
+            # The end of an earlier line may stand before it.
+            rest = b"".join(self._input).lstrip()
+            self._input = deque((rest,))
+            self._unread = len(rest)
+            if reader is not None and self.unsolicited_pattern is not None:
+                self._late.append(_Unwanted(line.begin(), None, BytesIO(), instead_of=(reader, error)))
+                return
+            self._late.append(_Unwanted(line.begin()))
         else:
             self.lost_track = True
-            self.discard_input()
+            self._end_message()
+            self._input.clear()
+            self._start = self._unread = 0
         self._refuse(error)
 
     def _put_back(self) -> None:
@@ -362,31 +513,89 @@ class InstrumentProtocol(WireProtocol):
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         reader, self._reader = self._reader, None
-        self._end_message()
         if reader is not None:
             reader.failed(error)
-        else:
-            self.log.warn("{name}: an unsolicited message: {error}", name=self.owner.name, error=error)
+            return
+        self.log.warn("{name}: an unsolicited message: {error}", name=self.owner.name, error=error)
+        if self.lost_track:
+            self.hang_up(error)
 
     def _end_message(self) -> None:
         self._scanner = None
         self._begun = None
         self._size = 0
 
+    # Messages that no reader gets
+
+    def _expect_late(self, ending: Ending) -> None:
+        kept = None if self.unsolicited_pattern is None else BytesIO()
+        self._late.append(_Unwanted(ending.begin(), ending, kept))
+
+    def _set_aside(self) -> None:
+        """Let what has begun of an unsolicited message, and the rest of it, be no reply to anything."""
+        scanner, begun = self._scanner, self._begun
+        assert scanner is not None
+        self._end_message()
+        self._late.append(_Unwanted(scanner, None, BytesIO() if begun is None else begun, unsolicited=True))
+
+    def _search(self, discarded: bytes, line_ending: Ending) -> None:
+        """Tell the unsolicited messages among bytes that are thrown away; the last may be one that has just begun."""
+        start = 0
+        while start < len(discarded):
+            scanner = line_ending.begin()
+            try:
+                end = scanner.feed(discarded, start)
+            except RemoteProtocolError:
+                return
+            if end < 0:
+                kept = BytesIO()
+                kept.write(discarded[start:])
+                self._late.append(_Unwanted(scanner, None, kept))
+                return
+            message = discarded[start:end]
+            start, _ = skip_optional(discarded, end, scanner.optional_terminator)
+            if self._is_unsolicited(message):
+                self._tell_unsolicited(message)
+
     def _drop_late(self, chunk: bytes, start: int) -> None:
-        scanner = self._late[0]
+        late = self._late[0]
         try:
-            end = scanner.feed(chunk, start)
-        except RemoteProtocolError:
-            end = len(chunk)
-        self._consume(chunk, len(chunk) if end < 0 else end)
+            end = late.scanner.feed(chunk, start)
+        except RemoteProtocolError as error:
+            # Something else came in its place, and nobody knows where that ends.
+            self.lost_track = True
+            self.hang_up(error)
+            return
+        stop = len(chunk) if end < 0 else end
+        kept = late.kept
+        if kept is not None:
+            kept.seek(0, SEEK_END)
+            kept.write(memoryview(chunk)[start:stop])
+            if kept.tell() > self.keep_limit:
+                kept = late.kept = None
+        self._consume(chunk, stop)
         if end >= 0:
-            self._late.popleft()
-            self._optional = scanner.optional_terminator
-            self.log.info("{name}: a late reply was dropped", name=self.owner.name)
+            self._dropped()
+
+    def _dropped(self) -> None:
+        """Take note that the first of the messages that no reader gets has ended."""
+        late = self._late.popleft()
+        self._optional = late.scanner.optional_terminator
+        message = None if late.kept is None else late.kept.getvalue()
+        if message is not None and (late.unsolicited or self._is_unsolicited(message)):
+            if late.ending is not None:
+                self._late.appendleft(_Unwanted(late.ending.begin(), late.ending, BytesIO()))
+            self._tell_unsolicited(message)
+        elif late.instead_of is None:
+            self.log.info("{name}: a message that nobody waits for was dropped", name=self.owner.name)
+        else:
+            reader, error = late.instead_of
+            if reader is self._reader:
+                self._refuse(error)
 
     def _tell_unsolicited(self, message: bytes) -> None:
-        assert self.unsolicited is not None
+        if self.unsolicited is None:
+            return
         try:
             self.unsolicited(message)
         except Exception:
@@ -395,7 +604,7 @@ class InstrumentProtocol(WireProtocol):
     # Silence, and too much of what nobody reads
 
     def _watch_silence(self) -> None:
-        scanner = self._late[0] if self._late else self._scanner
+        scanner = self._late[0].scanner if self._late else self._scanner
         gap = None if scanner is None else scanner.gap
         if gap is None or self.hanging_up:
             return
@@ -406,8 +615,8 @@ class InstrumentProtocol(WireProtocol):
 
     def _silent(self) -> None:
         if self._late:
-            if self._late[0].silent():
-                self._late.popleft()
+            if self._late[0].scanner.silent():
+                self._dropped()
                 self._pump()
         elif self._scanner is not None and self._scanner.silent():
             self._deliver(self.partial)
@@ -421,3 +630,20 @@ class InstrumentProtocol(WireProtocol):
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
+
+
+def _never() -> bool:
+    return False
+
+
+def _is_line(begun: bytes) -> bool:
+    """Whether what has come instead of a block is a line of text, and not a block of another form or bare numbers."""
+    at = begun.find(b"#")
+    if at >= 0 and begun[at + 1 : at + 2].isalnum() and not begun[:at].strip():
+        return False
+    line, _, rest = begun.lstrip().partition(b"\n")
+    return _is_text(line) and (rest.startswith(b"#") or _is_text(rest[:BLOCK_PREAMBLE]))
+
+
+def _is_text(some: bytes) -> bool:
+    return some.isascii() and all(byte >= 0x20 or byte in b"\t\r\n" for byte in some)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from numpy.typing import DTypeLike
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.python.failure import Failure
 
 from equipnet.connection.address import Address, parse_address
 from equipnet.connection.endpoint import client_endpoint
@@ -21,6 +25,7 @@ from equipnet.connection.service import ClientConnection
 from equipnet.connection.state import State
 from equipnet.connection.tls import TLS
 from equipnet.errors import (
+    ConnectionLost,
     Disconnected,
     EquipmentConnectionError,
     EquipmentError,
@@ -28,14 +33,16 @@ from equipnet.errors import (
     LocalProtocolError,
     NotConnected,
     QueueFull,
+    RemoteProtocolError,
 )
-from equipnet.instrument.ending import Available, Datagram, Ending
+from equipnet.instrument.ending import Available, Datagram, Ending, Unending
 from equipnet.instrument.message import Data
 from equipnet.instrument.operation import Kind, Operation, Transaction, holds
 from equipnet.instrument.protocol import InstrumentProtocol
 from equipnet.instrument.settings import Settings
 
-#: After so many replies that did not come, an instrument of which late replies are dropped is connected anew.
+#: After so many replies in a row that did not come in time, an instrument of which late replies are dropped is
+#: connected anew: one that never comes would cost every later query its own.
 LATE_LIMIT = 3
 
 
@@ -168,7 +175,7 @@ class Instrument(Settings, ClientConnection):
         )
         self.resync = Resync(resync)
         self.resync_gap = resync_gap
-        if self.resync is Resync.GAP and not (resync_gap and resync_gap > 0):
+        if self.resync is Resync.GAP and not (resync_gap and 0 < resync_gap < math.inf):
             raise ValueError("resync by a gap needs a resync_gap of more than 0 seconds")
         self.queue_limit = queue_limit
         self.degraded = False
@@ -183,8 +190,11 @@ class Instrument(Settings, ClientConnection):
         self._starting = False
         # Why the connection is being reset on purpose, so that what waits is kept.
         self._resetting: EquipmentConnectionError | None = None
-        # How the message ends that a read did not get in time, and that may still come.
+        # How the message ends that a read did not get in time, and that may still come; `Unending` where there may be
+        # several.
         self._overdue: Ending | None = None
+        # How many replies in a row did not come in time.
+        self._missed = 0
         # When the active operation has taken too long. The timer may be earlier: it is not moved for each operation.
         self._deadline: float | None = None
         self._timer: IDelayedCall | None = None
@@ -302,7 +312,7 @@ class Instrument(Settings, ClientConnection):
         message
             The command, as in `write`.
         delay
-            Seconds to wait between the command and the reading.
+            Seconds to wait between the command and the reading; `timeout` begins to count after them.
         size, fmt, dtype, decode, ending
             As in `read`.
 
@@ -313,6 +323,8 @@ class Instrument(Settings, ClientConnection):
             says.
         """
         try:
+            if not 0 <= delay < math.inf:
+                raise LocalProtocolError(f"A delay is 0 seconds or more, not {delay!r}")
             payload = self.encode(message)
             ending, finish = self.reply(size, fmt, dtype, decode, ending)
         except EquipmentError as error:
@@ -329,11 +341,19 @@ class Instrument(Settings, ClientConnection):
         -------
         Deferred[int]
             As `write`, and fails with `ConnectFailed` when the one attempt to connect does not succeed. When the
-            connection is lost in the middle the bytes are not sent again: the instrument may have acted on them.
+            connection is lost before the first byte was written, there is one more attempt; when it is lost in the
+            middle the bytes are not sent again: the instrument may have acted on them.
         """
         operation = Operation(self, Kind.WRITE, self._timeout, bytes(message))
+
+        def send_after_all(reason: Failure) -> Any:
+            if operation.begun or reason.check(ConnectionLost, RemoteProtocolError) is None:
+                return reason
+            again = Operation(self, Kind.WRITE, operation.timeout, operation.payload)
+            return self.connect(max_attempts=1).addCallback(lambda _: self.submit(again))
+
         if self._accepts:
-            return self.submit(operation)
+            return self.submit(operation).addErrback(send_after_all)
         connected: Deferred[Any] = self.connect(max_attempts=1)
         return connected.addCallback(lambda _: self.submit(operation))
 
@@ -349,9 +369,13 @@ class Instrument(Settings, ClientConnection):
         Returns
         -------
         Deferred[bytes]
-            At least one byte. Fails as `read`; a closed connection is an error, never an empty result.
+            At least one byte; of UDP the whole datagram, which may be empty. Fails as `read`; a closed connection is an
+            error, never an empty result.
         """
-        ending: Ending = Available(self._buffer_size if bufsize is None else bufsize)
+        try:
+            ending: Ending = Available(min(self._buffer_size if bufsize is None else bufsize, self._max_read_size))
+        except EquipmentError as error:
+            return fail(error)
         if self.is_datagram:
             ending = Datagram()
         return self.submit(Operation(self, Kind.READ, self._timeout, b"", ending, self._max_read_size))
@@ -377,12 +401,14 @@ class Instrument(Settings, ClientConnection):
             Called with each message; what it raises is logged. None to have no handler any more.
         pattern
             A regular expression that such messages match: then they are recognised while a reply is awaited, too.
-            Without it only what comes while nobody waits, outside of transactions, is unsolicited.
+            Without it only what comes while nobody waits, outside of transactions, is unsolicited. It is not searched
+            for in the middle of a reply that ends with something else than a terminator or is no block: where an
+            instrument sends such messages at any time, its replies need one of these.
         """
-        self._unsolicited = handler
         if isinstance(pattern, str):
             pattern = pattern.encode(self._encoding)
         self._unsolicited_pattern = None if pattern is None or handler is None else re.compile(pattern)
+        self._unsolicited = handler
         if self.protocol is not None:
             self._tell_of_unsolicited(self.protocol)
 
@@ -402,6 +428,7 @@ class Instrument(Settings, ClientConnection):
             greeting = f"++mode 1\n++auto 1\n++addr {numbers}\n".encode("ascii")
         protocol = InstrumentProtocol(self, self.reactor, greeting)
         protocol.unchoked = self._unchoked
+        protocol.expecting = self._is_expecting
         self._tell_of_unsolicited(protocol)
         return protocol
 
@@ -419,23 +446,32 @@ class Instrument(Settings, ClientConnection):
     def usable(self, protocol: WireProtocol, reason: str) -> None:
         resetting, self._resetting = self._resetting, None
         self._overdue = None
+        self._missed = 0
         super().usable(protocol, reason)
         if self.degraded and resetting is None:
             self._set_degraded(False, reason)
-        self._start_next()
+        self.start_next()
 
     def lost(self, error: EquipmentConnectionError) -> None:
         self._stop_timer()
-        if error is self._resetting:
+        if error is self._resetting and self.state is not State.STOPPED:
             return
         self._resetting = None
+        waiting = self._take_all()
         if not isinstance(error, Disconnected):
             self._set_degraded(True, str(error))
-        waiting = [*self._inner, *self._queue]
-        self._inner.clear()
-        self._queue.clear()
         for operation in waiting:
-            operation.answer.errback(error)
+            operation.fail(error)
+
+    def restart(self, error: EquipmentConnectionError, abort: bool = True) -> None:
+        if self.protocol is None or self._closing is not None:
+            return
+        # What waits fails with the connection that it waits for; what is called from now on waits for the new one.
+        waiting = self._take_all()
+        self._resetting = error
+        super().restart(error, abort)
+        for operation in waiting:
+            operation.fail(error)
 
     @property
     def is_datagram(self) -> bool:
@@ -462,33 +498,39 @@ class Instrument(Settings, ClientConnection):
         if len(queue) >= self.queue_limit:
             return fail(QueueFull(f"{self.name}: {self.queue_limit} operations wait already"))
         queue.append(operation)
-        self._start_next()
+        self.start_next()
         return operation.answer
 
     def went_well(self, operation: Operation) -> None:
-        """Take note that a message came and made sense."""
+        """Take note that the message of the active operation came and made sense."""
+        self._active = None
+        self._deadline = None
         self._overdue = None
+        self._missed = 0
         if self.degraded:
             self._set_degraded(False, "a reply came")
-        self._end_operation()
 
     def went_wrong(self, operation: Operation, error: Exception) -> None:
         """Take note that the message of the active operation did not come, or made no sense."""
-        if not isinstance(error, Disconnected):
-            self._set_degraded(True, str(error))
+        self._active = None
+        self._deadline = None
         protocol = self.protocol
         if protocol is not None and protocol.lost_track and protocol.ended_by is None:
             reset = EquipmentConnectionError(f"{self.name}: nobody knows where the next message begins")
             reset.__cause__ = error
-            self._active = None
             self._reset(reset)
-        self._end_operation()
+        if not isinstance(error, Disconnected):
+            self._set_degraded(True, str(error))
+
+    def is_ending_because_of(self, error: EquipmentConnectionError) -> bool:
+        """Whether ``error`` is the end of the present connection; `lost` is called with it in a moment."""
+        return self.protocol is not None and self.protocol.ended_by is error
 
     def cancelled(self, operation: Operation) -> None:
         """Forget an operation whose caller does not want its answer any more."""
         if operation is self._active:
             self._abandon(operation, Disconnected(f"{self.name}: the reply to a cancelled query is not waited for"))
-            self._end_operation()
+            self.start_next()
         else:
             for queue in (self._queue, self._inner):
                 if operation in queue:
@@ -504,7 +546,9 @@ class Instrument(Settings, ClientConnection):
             self._holder = None
             self._queue.extendleft(reversed(self._inner))
             self._inner.clear()
-            self._start_next()
+            if self.protocol is not None:
+                self.protocol.expect()
+            self.start_next()
 
     # The life of an operation
 
@@ -516,38 +560,63 @@ class Instrument(Settings, ClientConnection):
         protocol = self.protocol
         kind = operation.kind
         if kind is Kind.QUERY:
-            if self._overdue is not None:
-                self._catch_up(self._overdue, operation)
+            overdue = self._overdue
+            if overdue is None and protocol.held_back:
+                overdue = Unending()  # nobody knows how much there is that nobody has read
+            if overdue is not None:
+                self._catch_up(overdue, operation)
                 return
             protocol.discard_input()
         self._active = operation
-        timeout = operation.timeout
-        if timeout is not None:
-            self._limit_time(timeout)
+        operation.begun = True
+        if operation.timeout is not None and not operation.delay:
+            self._limit_time(operation.timeout)
         if operation.payload:
-            protocol.write(operation.payload)
+            try:
+                protocol.write(operation.payload)
+            except Exception as error:
+                self._not_sent(operation, error)
+                return
+            if self._active is not operation:
+                return  # a tap has ended it
         if kind is Kind.READ or (kind is Kind.QUERY and not operation.delay):
             protocol.read(operation.ending, operation.limit, operation)
         elif kind is Kind.QUERY:
-            operation.pause = self.reactor.callLater(
-                operation.delay, protocol.read, operation.ending, operation.limit, operation
-            )
+            operation.pause = self.reactor.callLater(operation.delay, self._read_reply, operation)
         elif kind is Kind.HOLD:
             self._holder = operation
-            self._end_operation()
-            operation.answer.callback(None)
+            protocol.expect()
+            self._done(operation, None)
         elif not protocol.choked:
-            self._end_operation()
-            operation.answer.callback(len(operation.payload))
+            self._done(operation, len(operation.payload))
 
-    def _end_operation(self) -> None:
+    def _read_reply(self, operation: Operation) -> None:
+        if operation.timeout is not None:
+            self._limit_time(operation.timeout)
+        self.protocol.read(operation.ending, operation.limit, operation)
+
+    def _done(self, operation: Operation, value: object) -> None:
         self._active = None
         self._deadline = None
-        if self._queue or self._inner:
-            self._start_next()
+        operation.succeed(value)
+        self.start_next()
 
-    def _start_next(self) -> None:
-        if self._starting:
+    def _not_sent(self, operation: Operation, reason: Exception) -> None:
+        """Fail an operation whose bytes the transport does not take, as UDP says at once; nothing was sent."""
+        self._active = None
+        self._deadline = None
+        if isinstance(reason, MessageLengthError):
+            error: EquipmentError = LocalProtocolError(f"{len(operation.payload)} bytes are too many for one datagram")
+        else:
+            error = EquipmentConnectionError(f"{self.name}: nothing can be sent: {reason}")
+            self._set_degraded(True, str(error))
+        error.__cause__ = reason
+        operation.fail(error)
+        self.start_next()
+
+    def start_next(self) -> None:
+        """Begin the operations that wait, as far as they can be begun now."""
+        if self._starting or not (self._queue or self._inner):
             return
         self._starting = True
         try:
@@ -559,11 +628,23 @@ class Instrument(Settings, ClientConnection):
         finally:
             self._starting = False
 
+    def _take_all(self) -> list[Operation]:
+        """Take the operation that is active and those that wait, all of which are about to fail."""
+        waiting = [*self._inner, *self._queue]
+        self._inner.clear()
+        self._queue.clear()
+        if self._active is not None:
+            waiting.insert(0, self._active)
+            self._active = None
+            self._deadline = None
+            if self.protocol is not None:
+                self.protocol.stop_reading()
+        return waiting
+
     def _unchoked(self) -> None:
         operation = self._active
         if operation is not None and operation.kind is Kind.WRITE:
-            self._end_operation()
-            operation.answer.callback(len(operation.payload))
+            self._done(operation, len(operation.payload))
 
     # When a reply does not come in time
 
@@ -598,10 +679,10 @@ class Instrument(Settings, ClientConnection):
             error = EquipmentTimeout(operation.timeout, "the instrument to take what is written")
         else:
             error = EquipmentTimeout(operation.timeout, operation.ending.describe(), self.protocol.partial)
-        self._set_degraded(True, str(error))
         self._abandon(operation, error)
-        self._end_operation()
-        operation.answer.errback(error)
+        self._set_degraded(True, str(error))
+        operation.fail(error)
+        self.start_next()
 
     def _abandon(self, operation: Operation, error: EquipmentConnectionError) -> None:
         """Stop waiting for what the active operation waits for."""
@@ -613,7 +694,8 @@ class Instrument(Settings, ClientConnection):
         if operation.kind is Kind.WRITE:
             self._reset(error)
         elif operation.kind is Kind.READ:
-            self._overdue = operation.ending
+            # Whether this read was to get the same message as the one before it, nobody knows.
+            self._overdue = operation.ending if self._overdue is None else Unending()
         else:
             assert operation.ending is not None
             self._resynchronise(operation.ending, error)
@@ -622,25 +704,35 @@ class Instrument(Settings, ClientConnection):
         """Make up for a read that did not get its message, before a query is asked that could get it instead."""
         self._overdue = None
         (self._queue if self._holder is None else self._inner).appendleft(operation)
-        self._resynchronise(
-            overdue, EquipmentConnectionError(f"{self.name}: the message of an earlier read may still come")
-        )
-        self._start_next()
+        self._resynchronise(overdue, EquipmentConnectionError(f"{self.name}: what was not read may be on its way"))
+        self.start_next()
 
     def _resynchronise(self, ending: Ending, error: EquipmentConnectionError) -> None:
         """Make sure that the message which did not come in time is no answer to anything else."""
+        protocol = self.protocol
         if self.resync is Resync.GAP and self.resync_gap is not None:
-            protocol = self.protocol
             self.unusable(protocol, str(error))
-            protocol.drain(self.resync_gap, lambda: self.usable(protocol, f"silent for {self.resync_gap:g} s"))
-        elif self.resync is Resync.DROP and self.protocol.late < LATE_LIMIT:
-            self.protocol.drop_message(ending)
+            if protocol.ended_by is None:  # an observer may have ended it
+                protocol.drain(self.resync_gap, partial(self._drained, protocol, error))
+        elif (
+            self.resync is Resync.DROP
+            and self._missed < LATE_LIMIT
+            and not isinstance(ending, (Available, Unending))  # where the late message ends, nothing tells
+        ):
+            self._missed += 1
+            protocol.drop_message(ending)
+        else:
+            self._reset(error)
+
+    def _drained(self, protocol: InstrumentProtocol, error: EquipmentConnectionError, silent: bool) -> None:
+        if silent:
+            self.usable(protocol, f"silent for {self.resync_gap:g} s")
         else:
             self._reset(error)
 
     def _reset(self, error: EquipmentConnectionError) -> None:
         self._resetting = error
-        self.restart(error)
+        super().restart(error)
 
     # Who is told
 
@@ -655,10 +747,24 @@ class Instrument(Settings, ClientConnection):
                 self.log.failure("{name}: an observer of degraded raised", name=self.name)
 
     def _tell_of_unsolicited(self, protocol: InstrumentProtocol) -> None:
-        protocol.line_ending = Datagram() if self.is_datagram else self.line_ending
-        protocol.keep_limit = self._max_read_size
-        protocol.unsolicited = None if self._unsolicited is None else self._take_unsolicited
-        protocol.unsolicited_pattern = self._unsolicited_pattern
+        protocol.listen(
+            None if self._unsolicited is None else self._take_unsolicited,
+            self._unsolicited_pattern,
+            Datagram() if self.is_datagram else self.line_ending,
+            self._max_read_size,
+        )
+
+    def _is_expecting(self) -> bool:
+        """Whether somebody is going to read what comes, though nobody does yet."""
+        active = self._active
+        return (
+            self._holder is not None or self._overdue is not None or (active is not None and active.kind is Kind.QUERY)
+        )
+
+    def _renew(self) -> None:
+        super()._renew()
+        if self.protocol is not None:
+            self._tell_of_unsolicited(self.protocol)
 
     def _take_unsolicited(self, message: bytes) -> None:
         assert self._unsolicited is not None

@@ -147,6 +147,7 @@ class Settings:
     @max_read_size.setter
     def max_read_size(self, size: int) -> None:
         self._max_read_size = _at_least_one("max_read_size", size)
+        self._renew()
 
     @property
     def timeout(self) -> float | None:
