@@ -565,7 +565,11 @@ class SimulatorProtocol(WireProtocol):
             return
         if reply is None:
             reply = self._ask(line)
-        if isinstance(reply, bytes):
+        if self.hanging_up:
+            # What was called for the reply has ended the connection.
+            if isinstance(reply, Deferred):
+                reply.cancel()
+        elif isinstance(reply, bytes):
             self._answered(reply, injected)
         else:
             self._answering = reply

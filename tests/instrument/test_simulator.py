@@ -497,6 +497,23 @@ class CallableTests(SimulatorTestCase):
         self.assertEqual(self.replies(), b"")
         self.assertEqual(self.simulator.protocols, set())
 
+    def test_ends_the_connection(self) -> None:
+        """
+        A command can switch the instrument off; then it is the last one, and nothing is left of its reply.
+        """
+        answers: list[Any] = ["bye", Deferred()]
+
+        def switch_off(command: str) -> Any:
+            self.simulator.disconnect()
+            return answers.pop()
+
+        for _ in range(2):
+            self.simulate({"OFF": switch_off, "A?": "1"}, fault=Fault(delay=1))
+            self.send(b"OFF\nA?\n")
+            self.assertTrue(self.wire.disconnecting)
+            self.assertEqual(self.replies(), b"")
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_answer_after_the_end(self) -> None:
         """
         A reply that comes after its client has gone is dropped.
