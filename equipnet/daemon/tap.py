@@ -6,9 +6,11 @@ import sys
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.python import usage
 
 from equipnet.daemon.config import Kinds, complaint, read_config
+from equipnet.daemon.names import HostNames
 from equipnet.daemon.tree import Node
 from equipnet.errors import ConfigError
 
@@ -58,6 +60,8 @@ def makeService(options: Options, reactor: Any = None, kinds: Kinds | None = Non
     if options["check"]:
         sys.stdout.write(f"{approval(path, node)}\n")
         raise SystemExit(0)
+    if IReactorPluggableNameResolver.providedBy(reactor):
+        reactor.installNameResolver(HostNames(reactor))
     # mypy-zope does not see that MultiService, unannotated, provides what Service declares.
     service: IService = node
     return service
