@@ -104,13 +104,17 @@ class EndTests(TestCase):
         """
         folder = Path(self.mktemp())
         folder.mkdir()
-        (folder / "node.toml").write_text('[connections.dmm]\nkind = "instrument"\naddress = "tcp:dmm.lab:5025"\n')
+        # The second one is refused as soon as the reactor runs.
+        (folder / "node.toml").write_text(
+            '[connections.dmm]\nkind = "instrument"\naddress = "tcp:dmm.lab:5025"\n'
+            '[connections.refused]\nkind = "instrument"\naddress = "tcp:127.0.0.1:1"\n'
+        )
         command = [sys.executable, "-c", SLOW, "-n", "--pidfile=", "equipnet", "--config", "node.toml"]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE) as node:
             assert node.stdout is not None
             for line in node.stdout:
-                if b"connecting to tcp:dmm.lab:5025" in line:
+                if b"refused: connecting -> waiting" in line:
                     break
             node.terminate()
             try:
