@@ -225,6 +225,8 @@ class InstrumentProtocol(WireProtocol):
             Called with True then; with False when there was no such silence within `DRAIN_LIMIT` times ``seconds``.
         """
         self.discard_input()
+        if self.hanging_up:  # who was told of an unsolicited message has ended it
+            return
         self._late.clear()
         self._draining = _Draining(
             seconds,

@@ -157,6 +157,8 @@ class Instrument(Settings, ClientConnection):
             local_host=local_host,
             reactor=reactor,
         )
+        if isinstance(self.address, Address) and self.address.scheme == "udp":
+            socket_type = "DGRAM"
         Settings.__init__(
             self,
             buffer_size=buffer_size,
@@ -566,8 +568,11 @@ class Instrument(Settings, ClientConnection):
             if overdue is not None:
                 self._catch_up(overdue, operation)
                 return
-            protocol.discard_input()
         self._active = operation
+        if kind is Kind.QUERY:
+            protocol.discard_input()
+            if self._active is not operation:
+                return  # who was told of an unsolicited message has ended it
         operation.begun = True
         if operation.timeout is not None and not operation.delay:
             self._limit_time(operation.timeout)

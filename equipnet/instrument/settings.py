@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import math
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -72,17 +73,20 @@ class Settings:
     @encoding.setter
     def encoding(self, name: str) -> None:
         codecs.lookup(name)
-        old, self._encoding = self._encoding, name
+        old = self._encoding
 
         def recode(termination: bytes) -> bytes:
             return termination.decode(old).encode(name)
 
-        if isinstance(self._read_termination, tuple):
-            self._read_termination = tuple(recode(each) for each in self._read_termination)
-        elif self._read_termination is not None:
-            self._read_termination = recode(self._read_termination)
-        if self._write_termination is not None:
-            self._write_termination = recode(self._write_termination)
+        # When a termination cannot be encoded anew, nothing is changed.
+        read, write = self._read_termination, self._write_termination
+        if isinstance(read, tuple):
+            read = tuple(recode(each) for each in read)
+        elif read is not None:
+            read = recode(read)
+        if write is not None:
+            write = recode(write)
+        self._encoding, self._read_termination, self._write_termination = name, read, write
         self._renew()
 
     @property
@@ -151,12 +155,18 @@ class Settings:
 
     @property
     def timeout(self) -> float | None:
-        """Seconds for one operation, None for no limit. Less than 0 becomes None; with 0 only what is there is read."""
+        """
+        Seconds for one operation, None for no limit. Less than 0 and infinity become None; with 0 only what is there is
+        read.
+        """
         return self._timeout
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
-        self._timeout = None if seconds is None or seconds < 0 else float(seconds)
+        seconds = None if seconds is None else float(seconds)
+        if seconds is not None and math.isnan(seconds):
+            raise ValueError("timeout is not a number")
+        self._timeout = None if seconds is None or seconds < 0 or math.isinf(seconds) else seconds
 
     @property
     def read_termination(self) -> bytes | tuple[bytes, ...] | None:
@@ -230,6 +240,7 @@ class Settings:
             return ending or self._text_ending, self._text
         if size is not None and size > self._max_read_size:
             raise LocalProtocolError(f"max_read_size is {self._max_read_size} bytes, requesting {size} bytes")
+        chosen = ending is not None
         if ending is None:
             if self._ending is not None and size is None and fmt not in ("ieee", "hp"):
                 ending = self._ending
@@ -245,7 +256,7 @@ class Settings:
             rstrip=self._rstrip,
             termination=None if isinstance(ending, Size) else self._read_termination,
         )
-        if not self.is_datagram:
+        if chosen or not self.is_datagram:
             return ending, value
         return Datagram(), value if size is None else partial(_of_size, size, value)
 

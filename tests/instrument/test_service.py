@@ -2027,6 +2027,66 @@ class UnsolicitedTests(InstrumentTestCase):
         self.assertEqual(self.successResultOf(result), "1\n")
         self.assertEqual(messages, ["!A\n", "!B\n", "!C\n"])
 
+    def test_handler_in_the_middle_of_a_beginning(self) -> None:
+        """
+        A handler that is told as a query begins may ask or disconnect: the query has its turn, or ends.
+        """
+        for resync in ("reset", "gap"):
+            dmm = self.connected(resync=resync, resync_gap=1.0)
+            answers: list[Deferred[Any]] = []
+            goes_on: Deferred[None] = Deferred()
+
+            async def several(dmm: Instrument = dmm, goes_on: Deferred[None] = goes_on) -> str:
+                async with dmm.transaction():
+                    await goes_on
+                    return str(await dmm.query("1?"))
+
+            result = Deferred.fromCoroutine(several())
+
+            def handler(message: str, dmm: Instrument = dmm, answers: list[Deferred[Any]] = answers) -> None:
+                answers.append(dmm.query("2?"))
+
+            dmm.on_unsolicited(handler, "^!")
+            self.say(b"!A\n")
+            goes_on.callback(None)
+            self.assertEqual(self.heard(), b"1?\n")
+            self.say(b"1\n")
+            self.say(b"2\n")
+            self.assertEqual(self.successResultOf(result), "1\n")
+            self.assertEqual(self.successResultOf(answers[0]), "2\n")
+
+    def test_handler_that_disconnects_as_a_query_begins(self) -> None:
+        """
+        A handler that disconnects as a query begins ends the query, before anything of it is written.
+        """
+        for timeout in (None, 1.0):
+            dmm = self.connected(resync="gap", resync_gap=1.0)
+            goes_on: Deferred[None] = Deferred()
+
+            async def several(
+                dmm: Instrument = dmm, goes_on: Deferred[None] = goes_on, timeout: float | None = timeout
+            ) -> None:
+                async with dmm.transaction():
+                    if timeout is not None:
+                        dmm.timeout = timeout
+                        read = dmm.read()
+                        self.clock.advance(timeout)
+                        self.failureResultOf(read, EquipmentTimeout)
+                    await goes_on
+                    await dmm.query("1?")
+
+            result = Deferred.fromCoroutine(several())
+
+            def handler(message: str, dmm: Instrument = dmm) -> None:
+                dmm.disconnect()
+
+            dmm.on_unsolicited(handler, "^!")
+            self.say(b"!A\n")
+            goes_on.callback(None)
+            self.failureResultOf(result, Disconnected)
+            self.assertEqual(self.heard(), b"")
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_not_the_message_of_a_read(self) -> None:
         """
         The message that a read did not get in time is kept for the next read, and is not unsolicited.
