@@ -1,0 +1,156 @@
+"""Tests of the examples, and of what stands in the documentation, without a reactor."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from pathlib import Path
+
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from equipnet.connection.config import Kind
+from equipnet.daemon.config import complaint, installed_kinds, read_config, read_section
+from equipnet.daemon.tap import Options, approval
+from equipnet.daemon.tree import Node
+from equipnet.errors import ConfigError
+from equipnet.instrument import Instrument, InstrumentSimulator
+from examples.howto import test_supply
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*/*.md"))]
+ENVIRONMENT = {"THERMOMETER": "10.0.0.7", "CREDENTIALS_DIRECTORY": str(EXAMPLES / "howto" / "own_kind")}
+
+#: The example of the guide "Test your code against a simulated instrument".
+SupplyTests = test_supply.SupplyTests
+
+
+def snippets(page: Path, language: str) -> Iterator[str]:
+    """Give the listings of a page that are in a language, and stand in the page itself."""
+    for block in re.finditer(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        yield block[1]
+
+
+class ConfigurationTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        own_kind = str(EXAMPLES / "howto" / "own_kind")
+        sys.path.insert(0, own_kind)
+        self.addCleanup(sys.path.remove, own_kind)
+        self.addCleanup(sys.modules.pop, "acme_counter", None)
+        self.kinds = {
+            **installed_kinds(),
+            "acme-counter": Kind("acme-counter", "an ACME particle counter", "acme_counter.CounterSection"),
+        }
+
+    def approved(self, file: Path) -> str:
+        """Check a file as `equipnet check` does; give what that says."""
+        try:
+            return approval(file, Node.from_config(read_config(file, self.kinds, ENVIRONMENT), MemoryReactorClock()))
+        except ConfigError as error:
+            return complaint(file, error)
+
+    def test_files(self) -> None:
+        """
+        The configuration files of the examples are right, and the pages tell of as many connections.
+        """
+        for name, count in (("lab.toml", 6), ("howto/beamline.toml", 3), ("howto/own_kind/lab.toml", 2)):
+            self.assertEqual(self.approved(EXAMPLES / name), f"{EXAMPLES / name}: ok, {count} connections")
+        self.assertIn("\nexamples/lab.toml: ok, 6 connections\n", (ROOT / "docs/tutorial/first-reply.md").read_text())
+
+    def test_snippets(self) -> None:
+        """
+        So are those that stand in the pages themselves.
+        """
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "tls").symlink_to(EXAMPLES / "tls")
+        count = 0
+        for page in PAGES:
+            for snippet in snippets(page, "toml"):
+                count += 1
+                file = folder / f"{count}.toml"
+                file.write_text(snippet)
+                self.assertRegex(self.approved(file), r"toml: ok, \d+ connections?$", f"{page}:\n{snippet}")
+        self.assertGreater(count, 0)
+
+    def test_wrong_file(self) -> None:
+        """
+        What is said about the one that is wrong is what the page shows.
+        """
+        folder = EXAMPLES / "howto"
+        said = self.approved(folder / "wrong.toml").replace(f"{folder}/", "")
+        self.assertEqual(said + "\n", (folder / "wrong.txt").read_text())
+
+    def test_unit(self) -> None:
+        """
+        The unit for systemd calls twistd with options that there are.
+        """
+        unit = ConfigParser(interpolation=None)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read(EXAMPLES / "howto" / "equipnet.service")
+        twistd, own = unit["Service"]["ExecStart"].split(" equipnet ")
+        self.assertEqual(shlex.split(twistd)[1:], ["-n", "--pidfile="])
+        options = Options()
+        options.parseOptions(shlex.split(own))
+        self.assertEqual(options["config"], "/etc/equipnet/lab.toml")
+
+
+class SimulatorFileTests(SynchronousTestCase):
+    def test_replies(self) -> None:
+        """
+        The simulator's file is right, and answers as it says.
+        """
+        file = EXAMPLES / "howto" / "supply.toml"
+        self.addCleanup(sys.modules.pop, "supply_model", None)
+        clock = MemoryReactorClock()
+        node = Node.from_config(read_section(file, "simulated-instrument"), clock)
+        (simulator,) = node.connections.values()
+        assert isinstance(simulator, InstrumentSimulator)
+        supply = Instrument(simulator.in_memory(clock), termination="\n", rstrip=True, reactor=clock)
+        self.successResultOf(supply.connect())
+        replies = []
+        for command in ("*IDN?", "MEAS:CURR?", "MEAS:CURR?", "TEMP?", "TEMP?", "ERR? 3", "WHAT?"):
+            reply = supply.query(command)
+            clock.pump([0, 0, 0.05, 0])
+            self.assertNoResult(reply)
+            clock.pump([0.06, 0, 0])
+            replies.append(self.successResultOf(reply))
+        self.assertEqual(replies, ["ACME,PSU 30,7,1.2", "0.101", "0.102", "25.0", "25.1", "error 3: none", "ERR"])
+
+
+class CodeSnippetTests(SynchronousTestCase):
+    def test_compile(self) -> None:
+        """
+        The listings in Python that stand in the pages themselves are Python, and what they import is there.
+        """
+        for page in PAGES:
+            for snippet in snippets(page, "python"):
+                tree = compile(snippet, str(page), "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                assert isinstance(tree, ast.Module)
+                for statement in tree.body:
+                    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+                        exec(compile(ast.Module([statement], []), str(page), "exec"), {})
+
+    def test_simulator_of_the_readme(self) -> None:
+        """
+        The README's simulator answers, the first command half a second late.
+        """
+        clock = Clock()
+        (snippet,) = (each for each in snippets(ROOT / "README.md", "python") if "InstrumentSimulator" in each)
+        names: dict[str, object] = {"clock": clock}
+        exec(snippet, names)
+        dmm = names["dmm"]
+        assert isinstance(dmm, Instrument)
+        self.successResultOf(dmm.connect())
+        dmm.rstrip = True
+        late, asked = dmm.query("*IDN?"), [dmm.query("READ?"), dmm.query("VOLT 5")]
+        clock.pump([0, 0, 0.4, 0])
+        self.assertNoResult(late)
+        clock.pump([0.1, *[0] * 10])
+        self.assertEqual([self.successResultOf(each) for each in (late, *asked)], ["ACME,DMM,1,1.0", "1.0", "set 5"])

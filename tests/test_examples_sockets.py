@@ -1,0 +1,159 @@
+"""Tests of the examples, and of what stands in the documentation, that need a reactor, sockets or processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+
+from equipnet.instrument import InstrumentSimulator
+from examples.howto import test_supply_sockets
+from tests.test_examples import EXAMPLES, ROOT, snippets
+
+LIMIT = 60.0
+"""How many seconds a process may take; only a broken one needs them."""
+
+#: The example of the guide "Test your code against a simulated instrument".
+SupplySocketTests = test_supply_sockets.SupplySocketTests
+
+#: Examples without a text of what they print, each with the reason.
+OTHERS = {
+    "supply": "is tested by its own tests",
+    "test_supply": "is a test",
+    "test_supply_sockets": "is a test",
+    "test_supply_pytest": "is a test",
+    "supply_model": "belongs to supply.toml",
+}
+
+
+class HowToTests(TestCase):
+    async def shown(self, name: str) -> None:
+        """Run one of the programs; it prints what the pages show."""
+        printed = StringIO()
+        with contextlib.redirect_stdout(printed):
+            await import_module(f"examples.howto.{name}").main(reactor)
+        self.assertEqual(printed.getvalue(), (EXAMPLES / "howto" / f"{name}.txt").read_text())
+
+    async def test_replies(self) -> None:
+        """
+        The program of "Say how a reply ends".
+        """
+        await self.shown("replies")
+
+    async def test_late_replies(self) -> None:
+        """
+        The program of "Choose what happens after a reply that does not come".
+        """
+        await self.shown("late_replies")
+
+    async def test_share(self) -> None:
+        """
+        The program of "Let several parts of a program use one instrument".
+        """
+        await self.shown("share")
+
+    async def test_private_tls(self) -> None:
+        """
+        The program of "Connect with TLS".
+        """
+        await self.shown("private_tls")
+
+    def test_all(self) -> None:
+        """
+        There is a test for each program, and each has a text of what it prints.
+        """
+        programs = {path.stem for path in (EXAMPLES / "howto").glob("*.py")} - {*OTHERS}
+        self.assertEqual(programs, {name.removeprefix("test_") for name in dir(self) if name[:5] == "test_"} - {"all"})
+
+
+class ReadmeTests(TestCase):
+    async def test_instrument(self) -> None:
+        """
+        The README's first program runs against an instrument that knows its commands.
+        """
+        (snippet,) = (each for each in snippets(ROOT / "README.md", "python") if "react(main)" in each)
+        simulator = InstrumentSimulator(
+            {"*IDN?": "ACME,DMM,1,1.0", "CURV?": b"#18" + bytes(8) + b"\n", "CONF:VOLT": None, "READ?": "1.25"},
+            reactor=reactor,
+        )
+        await simulator.connect()
+        self.addCleanup(simulator.disconnect)
+        self.assertEqual(snippet.count("TCP::192.168.1.100::5025"), 1)
+        snippet = snippet.replace("TCP::192.168.1.100::5025", str(simulator.bound)).replace("react(main)", "")
+        names: dict[str, object] = {}
+        printed = StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(snippet, names)
+            await names["main"](reactor)  # type: ignore[operator]
+        self.assertEqual(printed.getvalue(), "ACME,DMM,1,1.0\n\n")
+
+
+class ProcessTests(SynchronousTestCase):
+    def run_python(self, *arguments: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        """Run Python in a folder, which is on its path; it succeeds."""
+        paths = [str(folder), str(ROOT)]
+        ended = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        self.assertEqual(ended.returncode, 0, f"{ended.stdout}\n{ended.stderr}")
+        return ended
+
+    def test_first_reply(self) -> None:
+        """
+        The tutorial's program prints what the tutorial shows.
+        """
+        ended = self.run_python(EXAMPLES / "first_reply.py")
+        self.assertEqual((ended.stdout, ended.stderr), ((EXAMPLES / "first_reply.txt").read_text(), ""))
+
+    def test_demo(self) -> None:
+        """
+        All parts of the demonstration succeed.
+        """
+        if not all((Path(sys.executable).parent / command).exists() for command in ("twistd", "equipnet")):
+            raise SkipTest("the commands that it runs are not installed")
+        for port in (15025, 15026, 15027):
+            kind = socket.SOCK_DGRAM if port == 15027 else socket.SOCK_STREAM
+            with socket.socket(socket.AF_INET, kind) as free:
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
+                try:
+                    free.bind(("127.0.0.1", port))
+                except OSError as error:
+                    raise SkipTest(f"somebody else has its port {port}") from error
+        ended = self.run_python(EXAMPLES / "demo.py", "--once")
+        self.assertEqual(ended.stdout.splitlines()[-1], "All of it works.")
+
+    def test_with_pytest(self) -> None:
+        """
+        The tests for pytest-twisted pass.
+        """
+        file = EXAMPLES / "howto" / "test_supply_pytest.py"
+        ended = self.run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", file)
+        self.assertIn("2 passed", ended.stdout)
+
+    def test_own_kind(self) -> None:
+        """
+        The kind of another package is found where Twisted looks for it, and its own tests pass.
+        """
+        folder = Path(self.mktemp()).absolute()
+        shutil.copytree(
+            EXAMPLES / "howto" / "own_kind", folder, ignore=shutil.ignore_patterns("__pycache__", "*.cache")
+        )
+        ended = self.run_python("-m", "equipnet.cli", "check", "lab.toml", folder=folder)
+        self.assertEqual(ended.stdout, "lab.toml: ok, 2 connections\n")
+        self.run_python("-m", "twisted.trial", "test_acme_counter", folder=folder)
