@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from equipnet.connection.tcp import Cause
 from equipnet.errors import ConnectionLost, EquipmentConnectionError
 from equipnet.interfaces import Traffic
 
@@ -134,6 +135,7 @@ class WireProtocol(Protocol):
 
     def makeConnection(self, transport: Any) -> None:
         _set_options(transport)
+        self._cause = Cause(transport)
         self.peer = _peer_of(transport)
         super().makeConnection(transport)
 
@@ -148,7 +150,7 @@ class WireProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         error = self.ended_by
         if error is None:
-            self.ended_by = error = _loss(self.peer, reason)
+            self.ended_by = error = _loss(self.peer, reason, self._cause.error)
             self._fail_pending(error)
         else:
             reason = Failure(error)
@@ -188,12 +190,12 @@ class WireProtocol(Protocol):
             up.callback(self)
 
 
-def _loss(peer: str, reason: Failure) -> ConnectionLost:
+def _loss(peer: str, reason: Failure, cause: OSError | None) -> ConnectionLost:
     if reason.check(ConnectionDone):
         error = ConnectionLost(f"{peer} closed the connection")
     else:
-        error = ConnectionLost(f"The connection to {peer} was lost: {reason.getErrorMessage()}")
-    error.__cause__ = reason.value
+        error = ConnectionLost(f"The connection to {peer} was lost: {cause or reason.getErrorMessage()}")
+    error.__cause__ = cause or reason.value
     return error
 
 

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 from zope.interface import implementer
 
 from equipnet.connection.protocol import Owner, WireProtocol
-from equipnet.connection.sending import sender
+from equipnet.connection.tcp import sender
 from equipnet.errors import ConnectionLost, EquipmentConnectionError, MessageTooLong, RemoteProtocolError
 from equipnet.instrument.ending import Block, Ending, Scanner, Unending, skip_optional
 from equipnet.instrument.message import BLOCK_PREAMBLE
