@@ -644,7 +644,7 @@ def _is_line(begun: bytes) -> bool:
     if at >= 0 and begun[at + 1 : at + 2].isalnum() and not begun[:at].strip():
         return False
     line, _, rest = begun.lstrip().partition(b"\n")
-    return _is_text(line) and (rest.startswith(b"#") or _is_text(rest[:BLOCK_PREAMBLE]))
+    return _is_text(line) and _is_text(rest.partition(b"#")[0][:BLOCK_PREAMBLE])
 
 
 def _is_text(some: bytes) -> bool:
