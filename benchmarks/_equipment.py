@@ -2,7 +2,7 @@
 The other end of the benchmarks: a plain Twisted line server, so that no client is measured against a server of its own
 kind.
 
-Run as ``python _equipment.py [PORT]`` it prints the port that it listens on, and ends when its standard input does.
+Run as ``python _equipment.py PORT [simulator]`` it prints the port that it listens on, and ends when its standard input does.
 """
 
 import subprocess
@@ -65,10 +65,10 @@ class EndsWithParent(Protocol):
 
 @contextmanager
 def server(
-    port: int = 0, pinned_to: int | None = None, script: str = __file__
+    port: int = 0, pinned_to: int | None = None, simulator: bool = False
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run the server in a process of its own; gives that process and the port."""
-    command = [sys.executable, script, str(port)]
+    """Run the server, or an `InstrumentSimulator`, in a process of its own; gives that process and the port."""
+    command = [sys.executable, __file__, str(port)] + ["simulator"] * simulator
     if pinned_to is not None:
         command = ["taskset", "-c", str(pinned_to), *command]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent) as process:
@@ -80,11 +80,27 @@ def server(
             process.wait(10)
 
 
+def simulate() -> int:
+    """Start equipnet's simulator; gives its port."""
+    from equipnet.instrument import InstrumentSimulator
+
+    simulator = InstrumentSimulator({"*IDN?": IDENTITY.decode()})
+    simulator.startService()
+    assert simulator.bound is not None
+    return simulator.bound.port
+
+
+def listen(port: int) -> int:
+    """Start the plain server; gives its port."""
+    factory: Any = Factory.forProtocol(Answers)
+    listening: Any = reactor.listenTCP(port, factory, 2048, "127.0.0.1")
+    found: int = listening.getHost().port
+    return found
+
+
 def main() -> None:
     """Serve until standard input ends."""
-    factory: Any = Factory.forProtocol(Answers)
-    port: Any = reactor.listenTCP(int(sys.argv[1]) if len(sys.argv) > 1 else 0, factory, 2048, "127.0.0.1")
-    print(port.getHost().port, flush=True)
+    print(simulate() if sys.argv[2:] else listen(int(sys.argv[1])), flush=True)
     StandardIO(EndsWithParent())
     reactor.run()
 

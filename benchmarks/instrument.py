@@ -181,6 +181,45 @@ async def sequential(port: int) -> None:
     sock.close()
 
 
+async def simulator() -> None:
+    with server(pinned_to=CORE) as (_, plain_port), server(pinned_to=CORE, simulator=True) as (_, our_port):
+        plain, ours = blocking(plain_port), blocking(our_port)
+
+        def ask(sock: socket.socket, commands: bytes, times: int) -> None:
+            replies = (len(IDENTITY) + 1) * commands.count(b"\n")
+            for _ in range(times):
+                sock.sendall(commands)
+                missing = replies
+                while missing:
+                    missing -= len(sock.recv(1 << 16))
+
+        one, many = b"*IDN?\n", b"*IDN?\n" * 100
+        times = await in_turns(
+            ROUNDS,
+            plain=lambda: ask(plain, one, QUERIES),
+            ours=lambda: ask(ours, one, QUERIES),
+            plain_many=lambda: ask(plain, many, QUERIES // 10),
+            ours_many=lambda: ask(ours, many, QUERIES // 10),
+        )
+        rate = {name: QUERIES / statistics.median(seconds) for name, seconds in times.items()}
+        table(
+            "The simulator beside a plain LineReceiver server, asked by a raw blocking socket on the same core",
+            [
+                ("InstrumentSimulator, one command at a time", f"{rate['ours']:,.0f}/s", "", ""),
+                ("LineReceiver", f"{rate['plain']:,.0f}/s", f"{ratio(times, 'ours', 'plain'):.2f}", "at least 1"),
+                ("InstrumentSimulator, 100 in a segment", f"{rate['ours_many'] * 10:,.0f}/s", "", ""),
+                (
+                    "LineReceiver",
+                    f"{rate['plain_many'] * 10:,.0f}/s",
+                    f"{ratio(times, 'ours_many', 'plain_many'):.2f}",
+                    "",
+                ),
+            ],
+        )
+        plain.close()
+        ours.close()
+
+
 async def long_messages(port: int) -> None:
     dmm = Instrument(f"TCP::127.0.0.1::{port}", termination="\n", timeout=60.0, max_read_size=100 * MEGABYTE)
     await dmm.connect()
@@ -419,6 +458,7 @@ async def main() -> None:
     os.sched_setaffinity(0, {CORE})
     with server(pinned_to=CORE) as (_, port):
         await sequential(port)
+    await simulator()
     os.sched_setaffinity(0, cores)
     with server() as (_, port):
         await long_messages(port)

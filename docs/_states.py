@@ -1,8 +1,8 @@
 """
 The directive ``state-table``: a table of moves, as the code has it.
 
-``{state-table} equipnet.connection.state.MOVES`` shows a mapping state -> event -> state, a row for each move, so that the
-documentation cannot say anything else than the program does.
+``{state-table} equipnet.connection.state.MOVES`` shows a mapping state -> event -> state, a row for each move, so that
+the documentation cannot say anything else than the program does.
 """
 
 from docutils import nodes
