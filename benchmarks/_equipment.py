@@ -2,7 +2,8 @@
 The other end of the benchmarks: a plain Twisted line server, so that no client is measured against a server of its own
 kind.
 
-Run as ``python _equipment.py PORT [simulator]`` it prints the port that it listens on, and ends when its standard input does.
+Run as ``python _equipment.py PORT [simulator]`` it prints the port that it listens on, and ends when its standard input
+does.
 """
 
 import subprocess
