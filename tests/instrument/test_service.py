@@ -7,16 +7,29 @@ Every test ends with a disconnection, after which nothing may wait and nothing m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost as TransportLost
 from twisted.internet.error import ConnectionRefusedError, MessageLengthError
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -68,14 +81,15 @@ class Laboratory(Factory):
 
     noisy = False
 
-    def __init__(self) -> None:
-        self.conversations: list[Device] = []
+    def __init__(self, device: Callable[[], Any] = Device) -> None:
+        self.conversations: list[Any] = []
         self.refuses = False
+        self._device = device
 
-    def buildProtocol(self, addr: IAddress | None) -> Device | None:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         if self.refuses:
             return None
-        self.conversations.append(Device())
+        self.conversations.append(self._device())
         return self.conversations[-1]
 
 
@@ -128,7 +142,8 @@ class InstrumentTestCase(SynchronousTestCase):
     @property
     def device(self) -> Device:
         """The device's end of the latest conversation."""
-        return self.laboratory.conversations[-1]
+        device: Device = self.laboratory.conversations[-1]
+        return device
 
     def say(self, data: bytes) -> None:
         """Let the device send bytes, which arrive."""
@@ -2568,3 +2583,268 @@ class WhenNothingIsLeftTests(InstrumentTestCase):
             self.assertEqual(self.heard(), b"3?\n", name)
             self.say(b"3\n")
             self.assertEqual(self.successResultOf(again), "3\n", name)
+
+
+class Echo(Protocol):
+    """
+    A device whose every reply holds the number of its command.
+
+    The first letter of a command says what the reply is: a line (L), a block with line ends in it (B), six bytes (S).
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.unanswered: list[bytes] = []
+        self.rest = b""
+        self.gone = False
+
+    def dataReceived(self, data: bytes) -> None:
+        *commands, self.heard = (self.heard + data).split(b"\n")
+        self.unanswered.extend(command[:-1] for command in commands if command.endswith(b"?"))
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.gone = True
+
+    def take_reply(self) -> bytes:
+        """Give the bytes that are to be sent next: the rest of a reply, or the next one."""
+        rest, self.rest = self.rest, b""
+        return rest or as_reply(self.unanswered.pop(0))
+
+
+def as_reply(command: bytes) -> bytes:
+    """Give the reply to a command."""
+    if command.startswith(b"B"):
+        content = command + b"\n#11\n"
+        return b"#2%02d%b\n" % (len(content), content)
+    return b"%-6b" % command if command.startswith(b"S") else command + b"\n"
+
+
+class NoWrongAnswer(RuleBasedStateMachine):
+    """
+    Everything that callers, a device and the time can do, in any order.
+
+    Whatever happens, a query gets its own reply or an error, and it ends.
+    """
+
+    lost = (
+        ConnectionLost,
+        NotConnected,
+        EquipmentTimeout,
+        RemoteProtocolError,
+        CancelledError,
+        ConnectFailed,
+        QueueFull,
+    )
+
+    @initialize(resync=st.sampled_from(Resync), sized=st.booleans())
+    def begin(self, resync: Resync, sized: bool) -> None:
+        self.clock = Clock()
+        self.laboratory = Laboratory(Echo)
+        self.resync = resync
+        # A reply of a fixed size and unsolicited messages do not go together.
+        self.kinds = "LBS" if sized else "LB"
+        self.dmm = Instrument(
+            MemoryEndpoint(self.laboratory, self.clock),
+            reactor=self.clock,
+            termination="\n",
+            timeout=5.0,
+            retry=RetryPolicy.fixed(1.0),
+            resync=resync,
+            resync_gap=2.0,
+            queue_limit=20,
+        )
+        self.unsolicited: list[str] = []
+        if not sized:
+            self.dmm.on_unsolicited(self.unsolicited.append, "^!")
+        self.asked: list[Deferred[Any]] = []
+        self.wrong: list[tuple[str, Any]] = []
+        self.number = 0
+        self.dmm.startService()
+        self.clock.advance(0)
+
+    def ask(self, kind: str, delay: float = 0.0) -> Deferred[Any]:
+        """Ask a query, and look at its result when it has one."""
+        self.number += 1
+        command = f"{kind}{self.number}"
+        size, fmt = 6 if kind == "S" else None, "ieee" if kind == "B" else None
+        answer = self.dmm.query(f"{command}?", delay, size, fmt)
+        self.asked.append(answer)
+        answer.addBoth(self.check, command)
+        self.clock.advance(0)
+        return answer
+
+    @property
+    def device(self) -> Echo:
+        """The device's end of the latest conversation."""
+        device = self.laboratory.conversations[-1]
+        assert isinstance(device, Echo)
+        return device
+
+    def say(self, *pieces: bytes) -> None:
+        """Let the device send, piece by piece."""
+        for piece in pieces:
+            if piece:
+                self.device.transport.write(piece)
+                self.clock.advance(0)
+
+    @rule(kind=st.integers(0, 2), delay=st.sampled_from([0.0, 0.0, 0.0, 1.0]))
+    def query(self, kind: int, delay: float) -> None:
+        self.ask(self.kinds[kind % len(self.kinds)], delay)
+
+    @rule(kinds=st.lists(st.integers(0, 2), min_size=1, max_size=3))
+    def transaction(self, kinds: list[int]) -> None:
+        async def several() -> None:
+            async with self.dmm.transaction():
+                for kind in kinds:
+                    await self.ask(self.kinds[kind % len(self.kinds)])
+
+        Deferred.fromCoroutine(several()).addErrback(lambda reason: reason.trap(*self.lost))
+
+    @rule()
+    def write(self) -> None:
+        self.dmm.write("SET").addErrback(lambda reason: reason.trap(*self.lost))
+
+    @precondition(lambda self: self.device.unanswered or self.device.rest)
+    @rule(at=st.integers(0, 20), more=st.booleans())
+    def answer(self, at: int, more: bool) -> None:
+        """The next reply comes in two pieces, perhaps with another one glued to it."""
+        reply = self.device.take_reply()
+        if more and self.device.unanswered:
+            reply += self.device.take_reply()
+        self.say(reply[:at], reply[at:])
+
+    @precondition(lambda self: self.device.unanswered or self.device.rest)
+    @rule(at=st.integers(1, 20))
+    def answer_in_part(self, at: int) -> None:
+        """Only the beginning of the next reply comes."""
+        reply = self.device.take_reply()
+        self.device.rest = reply[at:]
+        self.say(reply[:at])
+
+    @precondition(lambda self: self.device.unanswered and not self.device.rest)
+    @rule(text=st.sampled_from([b"\xff\xfe\n", b"ERROR\n"]))
+    def answer_nonsense(self, text: bytes) -> None:
+        """Something that makes no sense comes instead of the next reply."""
+        if self.device.unanswered[0].startswith(b"S"):
+            text = b"\xff" * 6
+        elif self.device.unanswered[0].startswith(b"B"):
+            text = b"ERROR\n"
+        elif text == b"ERROR\n":
+            return
+        self.device.unanswered.pop(0)
+        self.say(text)
+
+    @precondition(lambda self: self.device.unanswered and self.resync is not Resync.DROP)
+    @rule()
+    def never_answer(self) -> None:
+        """The next reply never comes."""
+        self.device.unanswered.pop(0)
+
+    @precondition(lambda self: "S" not in self.kinds and not self.device.rest)
+    @rule()
+    def speak_unasked(self) -> None:
+        """An unsolicited message comes, between two replies."""
+        self.number += 1
+        self.say(b"!A", b"LARM %d\n" % self.number)
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 2.0, 5.0]), says=st.booleans())
+    def wait(self, seconds: float, says: bool) -> None:
+        """Time passes."""
+        if self.resync is Resync.GAP and self.dmm.state is State.CONNECTED:
+            # What the user has stated: what is late comes before the silence, or never.
+            while says and (self.device.rest or self.device.unanswered):
+                self.say(self.device.take_reply())
+            self.device.unanswered.clear()
+            self.device.rest = b""
+        self.clock.advance(seconds)
+        self.clock.advance(0)
+
+    @precondition(lambda self: self.asked)
+    @rule(which=st.integers(0, 100))
+    def cancel(self, which: int) -> None:
+        self.asked[which % len(self.asked)].cancel()
+        self.clock.advance(0)
+
+    @rule(abort=st.booleans())
+    def lose(self, abort: bool) -> None:
+        """The device hangs up."""
+        transport = self.device.transport
+        if abort:
+            transport.abortConnection()
+        else:
+            transport.loseConnection()
+        self.clock.advance(0)
+
+    @rule()
+    def reconnect(self) -> None:
+        self.dmm.reconnect().addErrback(lambda reason: reason.trap(*self.lost))
+        self.clock.advance(0)
+
+    @rule(refuses=st.booleans())
+    def come_and_go(self, refuses: bool) -> None:
+        """The device takes connections, or does not."""
+        self.laboratory.refuses = refuses
+
+    @rule()
+    def disconnect(self) -> None:
+        self.dmm.disconnect()
+        self.clock.advance(0)
+        assert self.clock.getDelayedCalls() == []
+        assert all(answer.called for answer in self.asked)
+        self.dmm.connect(None).addErrback(lambda reason: reason.trap(*self.lost))
+        self.clock.advance(0)
+
+    def check(self, result: Any, command: str) -> None:
+        """Look at one result, and keep it if it is wrong."""
+        if isinstance(result, Failure):
+            right = result.check(*self.lost) is not None
+        elif command.startswith("B"):
+            right = result == f"{command}\n#11\n".encode()
+        else:
+            right = result.rstrip() == command
+        if not right:
+            self.wrong.append((command, result))
+
+    @invariant()
+    def nothing_wrong(self) -> None:
+        """Who has an answer has the one to their own command."""
+        assert not self.wrong, self.wrong
+        self.asked = [answer for answer in self.asked if not answer.called]
+        assert all(re.fullmatch(r"!ALARM \d+\n", message) for message in self.unsolicited), self.unsolicited
+
+    def teardown(self) -> None:
+        if not hasattr(self, "dmm"):
+            return
+        self.laboratory.refuses = False
+        self.disconnect()
+        self.nothing_wrong()
+        assert not self.asked
+        answer = self.ask("L")
+        self.say(self.device.take_reply())
+        assert answer.called
+        self.nothing_wrong()
+        self.dmm.disconnect()
+        self.clock.advance(0)
+        assert self.clock.getDelayedCalls() == []
+
+
+class NoWrongAnswerTests(SynchronousTestCase):
+    """A reply is never given to another query."""
+
+    def test_anything(self) -> None:
+        """
+        Whatever callers, the device and the time do, and in whatever order, a query gets its own reply or an error.
+        """
+        run_state_machine_as_test(
+            NoWrongAnswer,
+            settings=hypothesis_settings(
+                max_examples=60,
+                stateful_step_count=40,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
