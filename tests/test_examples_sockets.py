@@ -67,6 +67,18 @@ class HowToTests(TestCase):
         """
         await self.shown("private_tls")
 
+    async def test_like_msl(self) -> None:
+        """
+        The program of "Come from MSL-Equipment".
+        """
+        await self.shown("like_msl")
+
+    async def test_like_socs(self) -> None:
+        """
+        The program of "Come from SOCS".
+        """
+        await self.shown("like_socs")
+
     def test_all(self) -> None:
         """
         There is a test for each program, and each has a text of what it prints.
