@@ -548,7 +548,7 @@ class Instrument(Settings, ClientConnection):
             self._holder = None
             self._queue.extendleft(reversed(self._inner))
             self._inner.clear()
-            if self.protocol is not None:
+            if self.state is State.READY:
                 self.protocol.expect()
             self.start_next()
 

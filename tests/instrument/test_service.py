@@ -2004,6 +2004,23 @@ class UnsolicitedTests(InstrumentTestCase):
         self.turn()
         self.assertEqual(messages, ["!2\n"])
 
+    def test_not_at_the_end_of_everything(self) -> None:
+        """
+        A reply that had begun when the instrument was disconnected is not unsolicited because of that.
+        """
+        dmm = self.connected()
+        messages = self.handled(dmm)
+
+        async def several() -> None:
+            async with dmm.transaction():
+                await dmm.query("CURV?", fmt="ieee")
+
+        result = Deferred.fromCoroutine(several())
+        self.say(b"#12\n")
+        dmm.disconnect()
+        self.failureResultOf(result, Disconnected)
+        self.assertEqual(messages, [])
+
     def test_begun_before_a_transaction(self) -> None:
         """
         A message that had begun before a transaction is no reply in it.
