@@ -35,7 +35,13 @@ myst_heading_anchors = 3
 # The reference: one page per public module, made from the docstrings. Pages of modules that are gone must go too.
 autosummary_generate = True
 shutil.rmtree(Path(__file__).parent / "reference" / "api", ignore_errors=True)
-autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    "member-order": "bysource",
+    # What a package re-exports is documented where it is defined, once.
+    "ignore-module-all": True,
+}
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88

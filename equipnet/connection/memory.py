@@ -42,6 +42,11 @@ class MemoryTransport:
         self.protocol: Any = None
         self.other: MemoryTransport
 
+    @property
+    def disconnecting(self) -> bool:
+        """Whether this end has been closed, which Twisted's own line protocols ask."""
+        return self._ended
+
     def write(self, data: bytes) -> None:
         if not self._ended and data:
             self.other._send(data)

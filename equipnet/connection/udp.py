@@ -101,6 +101,11 @@ class DatagramTransport:
         closed = maybeDeferred(self._close)
         closed.addBoth(lambda _: self._protocol.connectionLost(Failure(reason)))
 
+    @property
+    def disconnecting(self) -> bool:
+        """Whether the conversation has been ended, which Twisted's own line protocols ask."""
+        return self._ended
+
     def write(self, data: bytes) -> None:
         if self._ended:
             return

@@ -7,6 +7,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint, ITransport
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.protocols.basic import LineReceiver
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -125,3 +126,20 @@ class MemoryTests(SynchronousTestCase):
         """Producers are accepted: nothing is ever held back."""
         self.client.transport.registerProducer(None, True)
         self.client.transport.unregisterProducer()
+
+    def test_line_receiver(self) -> None:
+        """Twisted's line protocols, which ask whether the connection is being closed, work over it."""
+        lines: list[bytes] = []
+
+        class Lines(LineReceiver):
+            delimiter = b"\n"
+
+            def lineReceived(self, line: bytes) -> None:
+                lines.append(line)
+                assert self.transport is not None
+                self.transport.loseConnection()
+
+        self.successResultOf(MemoryEndpoint(Factory.forProtocol(Lines), self.clock).connect(self.clients))
+        self.clients.peers[-1].transport.write(b"first\nsecond\n")
+        self.clock.advance(0)
+        self.assertEqual(lines, [b"first"])
