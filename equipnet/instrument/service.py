@@ -13,7 +13,6 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import MessageLengthError
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
@@ -610,13 +609,12 @@ class Instrument(Settings, ClientConnection):
         """Fail an operation whose bytes the transport does not take, as UDP says at once; nothing was sent."""
         self._active = None
         self._deadline = None
-        if isinstance(reason, MessageLengthError):
-            error: EquipmentError = LocalProtocolError(f"{len(operation.payload)} bytes are too many for one datagram")
-        else:
+        if not isinstance(reason, LocalProtocolError):
             error = EquipmentConnectionError(f"{self.name}: nothing can be sent: {reason}")
+            error.__cause__ = reason
             self._set_degraded(True, str(error))
-        error.__cause__ = reason
-        operation.fail(error)
+            reason = error
+        operation.fail(reason)
         self.start_next()
 
     def start_next(self) -> None:

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost as TransportLost
-from twisted.internet.error import ConnectionRefusedError, MessageLengthError
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
@@ -2409,7 +2409,7 @@ class TransportTests(InstrumentTestCase):
 
         def refuse(data: bytes) -> None:
             dmm.protocol.write = write
-            raise MessageLengthError("message too long")
+            raise LocalProtocolError("70001 bytes do not fit into a datagram")
 
         dmm.protocol.write = refuse
         self.failureResultOf(dmm.write("A" * 70_000), LocalProtocolError)
