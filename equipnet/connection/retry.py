@@ -125,6 +125,9 @@ class ReconnectingFactory(ReconnectingClientFactory):
         Called with the protocol of an attempt that succeeded.
     ended
         Called with the Failure of an attempt or a connection, and whether there will be another try.
+    delay
+        Gives the seconds until the next try, where a wire format has a rule of its own; it gets the number of tries
+        that have failed in a row. The policy's own waits where nothing is given.
 
     Attributes
     ----------
@@ -144,6 +147,7 @@ class ReconnectingFactory(ReconnectingClientFactory):
         attempting: Callable[[], None],
         made: Callable[[WireProtocol], None],
         ended: Callable[[Failure, bool], None],
+        delay: Callable[[int], float] | None = None,
     ) -> None:
         self.policy = policy
         # ReconnectingClientFactory.clock has no annotation, and is inferred as None.
@@ -153,6 +157,7 @@ class ReconnectingFactory(ReconnectingClientFactory):
         self._attempting = attempting
         self._made = made
         self._ended = ended
+        self._delay = delay
         self._up_since: float | None = None
         self.failures = 0
 
@@ -228,7 +233,7 @@ class ReconnectingFactory(ReconnectingClientFactory):
         self._ended(reason, again)
 
     def retry(self, connector: IConnector | None = None) -> None:
-        self.delay = self.policy.delay(self.failures)
+        self.delay = (self._delay or self.policy.delay)(self.failures)
         # The base class counts the try after a connection that had been up as a retry; here only failures count.
         self.retries = self.failures - 1
         super().retry(connector)

@@ -276,6 +276,7 @@ class ClientConnection(Connection):
             attempting=self._attempting,
             made=self._made,
             ended=self._ended,
+            delay=self.retry_delay,
         )
         self._connector = EndpointConnector(
             self.endpoint, self._factory, self.reactor, timeout=lambda: self.connect_timeout
@@ -293,6 +294,10 @@ class ClientConnection(Connection):
         if isinstance(self.address, Address):
             return client_endpoint(self.address, self.reactor, tls=self._tls, local_host=self._local_host)
         return self.address
+
+    def retry_delay(self, failures: int) -> float:
+        """Give the seconds until the next try, after so many in a row that failed."""
+        return self._policy.delay(failures)
 
     def lost(self, error: EquipmentConnectionError) -> None:
         """Take note that an attempt failed or the connection is gone, before those who wait are told."""

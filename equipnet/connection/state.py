@@ -23,7 +23,8 @@ class State(Enum):
     STOPPED = "stopped"
     #: An attempt to connect, or to bind a port, is under way.
     CONNECTING = "connecting"
-    #: The last attempt failed or the connection was lost; the next try is scheduled.
+    #: The last attempt failed or the connection was lost, and the next try is scheduled; or it is the other side that
+    #: connects, and it has not come yet.
     WAITING = "waiting"
     #: The transport is up, the conversation is not usable yet, or not at the moment.
     CONNECTED = "connected"
@@ -40,6 +41,8 @@ class Event(Enum):
     CONNECT = "connect"
     #: The transport came up.
     MADE = "made"
+    #: The port is bound at which the other side will connect.
+    BOUND = "bound"
     #: The conversation became usable (selected, accepted, synchronised).
     USABLE = "usable"
     #: The conversation is not usable for now; the transport stays.
@@ -60,12 +63,14 @@ MOVES: dict[State, dict[Event, State]] = {
     },
     State.CONNECTING: {
         Event.MADE: State.CONNECTED,
+        Event.BOUND: State.WAITING,
         Event.LOST: State.WAITING,
         Event.GIVEN_UP: State.STOPPED,
         Event.DISCONNECT: State.DISCONNECTING,
     },
     State.WAITING: {
         Event.CONNECT: State.CONNECTING,
+        Event.MADE: State.CONNECTED,
         Event.DISCONNECT: State.DISCONNECTING,
     },
     State.CONNECTED: {

@@ -212,6 +212,22 @@ class ReconnectingFactoryTests(ConnectorTestCase):
         self.endpoint.last.lose(ConnectionDone())
         self.assertEqual(self.scheduled(), [0.0])
 
+    def test_own_delay(self) -> None:
+        """A wire format with a rule of its own decides the wait, from the number of tries that have failed."""
+        self.factory = ReconnectingFactory(
+            lambda: WireProtocol(self),
+            self.policy,
+            self.clock,
+            attempting=self.attempting,
+            made=lambda protocol: None,
+            ended=self.ended,
+            delay=lambda failures: 100.0 + failures,
+        )
+        self.connector = EndpointConnector(lambda: self.endpoint, self.factory, self.clock, timeout=lambda: 10.0)
+        self.begin()
+        self.refuse()
+        self.assertEqual(self.scheduled(), [101.0])
+
     def test_attempts(self) -> None:
         """After the last of a limited number of tries there is no other, and nothing is scheduled."""
         self.begin(2)

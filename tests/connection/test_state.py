@@ -10,10 +10,12 @@ from equipnet.errors import LocalProtocolError
 EXPECTED = {
     (State.STOPPED, Event.CONNECT): State.CONNECTING,
     (State.CONNECTING, Event.MADE): State.CONNECTED,
+    (State.CONNECTING, Event.BOUND): State.WAITING,
     (State.CONNECTING, Event.LOST): State.WAITING,
     (State.CONNECTING, Event.GIVEN_UP): State.STOPPED,
     (State.CONNECTING, Event.DISCONNECT): State.DISCONNECTING,
     (State.WAITING, Event.CONNECT): State.CONNECTING,
+    (State.WAITING, Event.MADE): State.CONNECTED,
     (State.WAITING, Event.DISCONNECT): State.DISCONNECTING,
     (State.CONNECTED, Event.USABLE): State.READY,
     (State.CONNECTED, Event.LOST): State.WAITING,
