@@ -32,8 +32,8 @@ IEEE_LIMIT = 999_999_999
 #: The bytes that one HP block can hold: its length is an unsigned 16-bit number.
 HP_LIMIT = 65_535
 
-#: A block's ``#`` is among so many first bytes. Before it may stand the response header, such as Tektronix's ``CURVE`` and
-#: a blank (HEADER ON); the standard's own headers are far shorter.
+#: A block's ``#`` is among so many first bytes. Before it may stand the response header, such as Tektronix's ``CURVE``
+#: and a blank (HEADER ON); the standard's own headers are far shorter.
 BLOCK_PREAMBLE = 64
 
 _ENDIAN: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}

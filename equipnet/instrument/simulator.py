@@ -1,5 +1,5 @@
 r"""
-An instrument that is a table: commands and their replies, over any kind of socket or in memory, with faults on request::
+An instrument that is a table: commands and replies, over any kind of socket or in memory, with faults on request::
 
     simulator = InstrumentSimulator(
         {"*IDN?": "EQUIPNET,DMM,1,1.0", "*RST": None, "READ?": ["1.0", "1.1"]},
