@@ -230,8 +230,10 @@ class RepliesTests(SocketsTestCase):
             device.say(command.encode() + b"\r")
             reactor.callLater(0, device.say, b"\n")
 
-        dmm = await self.connected(await self.listen(does), read_termination="\r\n", termination=None)
-        dmm.write_termination = "\n"
+        laboratory = await self.listen(does)
+        # Else the system sends the second segment only when the first is acknowledged, 40 ms later.
+        laboratory.comes = lambda device: device.transport.setTcpNoDelay(True)
+        dmm = await self.connected(laboratory, read_termination="\r\n", termination=None, write_termination="\n")
         for number in range(100):
             self.assertEqual(await dmm.query(f"{number}?"), f"{number}?\r\n")
 
