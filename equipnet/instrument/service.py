@@ -51,9 +51,11 @@ class Resync(Enum):
     #: The connection is closed and made again; right for every instrument, since no silence can tell a slow reply from
     #: none.
     RESET = "reset"
-    #: Exactly the late reply is dropped when it comes; for instruments that always answer.
+    #: Exactly the late reply is dropped when it comes; for instruments that always answer. Where nothing tells how it
+    #: ends, and after `LATE_LIMIT` in a row, as ``RESET``.
     DROP = "drop"
-    #: What comes is dropped until nothing has come for as long as the user says.
+    #: What comes is dropped until nothing has come for as long as the user says; without such a silence within ten
+    #: times as long, as ``RESET``.
     GAP = "gap"
 
 
