@@ -14,6 +14,7 @@ from equipnet.secs.item import (
 )
 from equipnet.secs.message import Message
 from equipnet.secs.number import BOOLEAN, F4, F8, I1, I2, I4, I8, U1, U2, U4, U8, B, NumericItem
+from equipnet.secs.sml import NamedMessage, SmlError, item_from_sml, message_from_sml, messages_from_sml
 from equipnet.secs.text import C2, A, J, TextItem
 
 __all__ = [
@@ -38,12 +39,17 @@ __all__ = [
     "J",
     "L",
     "Message",
+    "NamedMessage",
     "NestedTooDeep",
     "NotOneValue",
     "NumericItem",
+    "SmlError",
     "TextItem",
     "UndecodableText",
     "decode",
     "decode_body",
     "encode_into",
+    "item_from_sml",
+    "message_from_sml",
+    "messages_from_sml",
 ]
