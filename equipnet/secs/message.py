@@ -25,7 +25,8 @@ class Message:
     wait
         Whether a reply is wanted (the W-bit).
     item
-        The text. None for a message that is a header alone, which is not the same as one with an empty list.
+        The text. None for a message that is a header alone, which is not the same as one with an empty list: ask for
+        ``message.item is None``, since an empty list is as false as Python's own.
 
     Raises
     ------
@@ -51,7 +52,7 @@ class Message:
             raise LocalProtocolError(f"A message holds a SECS-II item, not {item!r:.80}")
         _set_stream(self, stream)
         _set_function(self, function)
-        _set_wait(self, wait)
+        _set_wait(self, bool(wait))
         _set_item(self, item)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:

@@ -23,6 +23,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual((message.stream, message.function, message.wait, message.item), (6, 11, True, U4(1)))
         message = Message(1, 1)
         self.assertEqual((message.wait, message.item), (False, None))
+        self.assertIs(Message(1, 1, wait=0x80).wait, True)  # type: ignore[arg-type]  # the bit of a header
 
     def test_ranges(self) -> None:
         """
