@@ -29,6 +29,8 @@ class Kind(Enum):
     READ = "read"
     #: A command is written.
     WRITE = "write"
+    #: Bytes are written that ask for something, whose reply is read with `READ`.
+    SEND = "send"
     #: The instrument is held until the transaction ends.
     HOLD = "hold"
 
@@ -62,6 +64,9 @@ class Operation:
         What the caller gets.
     begun
         Whether it has had its turn: before that nothing of it was written.
+    broken_by
+        Of a hold: why the connection went while nothing in the transaction waited for it, so that nobody there knows;
+        else None.
     pause
         Runs while ``delay`` does.
     """
@@ -69,6 +74,7 @@ class Operation:
     __slots__ = (
         "answer",
         "begun",
+        "broken_by",
         "delay",
         "ending",
         "finish",
@@ -100,6 +106,7 @@ class Operation:
         self.finish = finish
         self.delay = delay
         self.begun = False
+        self.broken_by: EquipmentConnectionError | None = None
         self.pause: IDelayedCall | None = None
         self.answer: Deferred[Any] = Deferred(self.cancelled)
 

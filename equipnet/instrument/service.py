@@ -340,6 +340,9 @@ class Instrument(Settings, ClientConnection):
         """
         Send bytes as they are, after connecting again if there is no connection (SOCS's TCPInterface).
 
+        As before a `query`, the connection is made synchronous first when an earlier `recv` or `read` did not get its
+        message: that message is no reply to these bytes.
+
         Returns
         -------
         Deferred[int]
@@ -347,12 +350,12 @@ class Instrument(Settings, ClientConnection):
             connection is lost before the first byte was written, there is one more attempt; when it is lost in the
             middle the bytes are not sent again: the instrument may have acted on them.
         """
-        operation = Operation(self, Kind.WRITE, self._timeout, bytes(message))
+        operation = Operation(self, Kind.SEND, self._timeout, bytes(message))
 
         def send_after_all(reason: Failure) -> Any:
             if operation.begun or reason.check(ConnectionLost, RemoteProtocolError) is None:
                 return reason
-            again = Operation(self, Kind.WRITE, operation.timeout, operation.payload)
+            again = Operation(self, Kind.SEND, operation.timeout, operation.payload)
             return self.connect(max_attempts=1).addCallback(lambda _: self.submit(again))
 
         if self._accepts:
@@ -388,7 +391,9 @@ class Instrument(Settings, ClientConnection):
         Keep several operations together: ``async with instrument.transaction():``.
 
         Until the block ends nobody else's operations are begun; those of the coroutine that runs the block, and of
-        coroutines that it starts, are. Entering fails as `write`.
+        coroutines that it starts, are. Entering fails as `write`. When the connection goes between two operations of
+        the block, the second one fails with `ConnectionLost`, also when there is a new connection by then: what the
+        first one set in the instrument may be gone.
         """
         return Transaction(self)
 
@@ -460,6 +465,7 @@ class Instrument(Settings, ClientConnection):
         if error is self._resetting and self.state is not State.STOPPED:
             return
         self._resetting = None
+        self._note_loss(error)
         waiting = self._take_all()
         if not isinstance(error, Disconnected):
             self._set_degraded(True, str(error))
@@ -470,6 +476,7 @@ class Instrument(Settings, ClientConnection):
         if self.protocol is None or self._closing is not None:
             return
         # What waits fails with the connection that it waits for; what is called from now on waits for the new one.
+        self._note_loss(error)
         waiting = self._take_all()
         self._resetting = error
         super().restart(error, abort)
@@ -493,11 +500,17 @@ class Instrument(Settings, ClientConnection):
         ):
             self._begin_operation(operation)
             return operation.answer
+        held_here = self.is_held_here()
+        if held_here and self._holder is not None and self._holder.broken_by is not None:
+            reason, self._holder.broken_by = self._holder.broken_by, None
+            lost = ConnectionLost(f"{self.name}: the connection went in the middle of this transaction: {reason}")
+            lost.__cause__ = reason
+            return fail(lost)
         if not self._accepts:
             error = NotConnected(f"{self.name} is {self.state.value}; {self.last_error or 'connect it first'}")
             error.__cause__ = self.last_error
             return fail(error)
-        queue = self._inner if self.is_held_here() else self._queue
+        queue = self._inner if held_here else self._queue
         if len(queue) >= self.queue_limit:
             return fail(QueueFull(f"{self.name}: {self.queue_limit} operations wait already"))
         queue.append(operation)
@@ -553,6 +566,10 @@ class Instrument(Settings, ClientConnection):
                 self.protocol.expect()
             self.start_next()
 
+    def _note_loss(self, error: EquipmentConnectionError) -> None:
+        if self._holder is not None and self._active is None:
+            self._holder.broken_by = error
+
     # The life of an operation
 
     @property
@@ -562,7 +579,7 @@ class Instrument(Settings, ClientConnection):
     def _begin_operation(self, operation: Operation) -> None:
         protocol = self.protocol
         kind = operation.kind
-        if kind is Kind.QUERY:
+        if kind is Kind.QUERY or kind is Kind.SEND:
             overdue = self._overdue
             if overdue is None and protocol.held_back:
                 overdue = Unending()  # nobody knows how much there is that nobody has read
@@ -648,7 +665,7 @@ class Instrument(Settings, ClientConnection):
 
     def _unchoked(self) -> None:
         operation = self._active
-        if operation is not None and operation.kind is Kind.WRITE:
+        if operation is not None and operation.kind in (Kind.WRITE, Kind.SEND):
             self._done(operation, len(operation.payload))
 
     # When a reply does not come in time
@@ -696,7 +713,7 @@ class Instrument(Settings, ClientConnection):
         if operation.pause is not None and operation.pause.active():
             operation.pause.cancel()
         self.protocol.stop_reading()
-        if operation.kind is Kind.WRITE:
+        if operation.kind in (Kind.WRITE, Kind.SEND):
             self._reset(error)
         elif operation.kind is Kind.READ:
             # Whether this read was to get the same message as the one before it, nobody knows.
