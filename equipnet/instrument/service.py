@@ -567,7 +567,7 @@ class Instrument(Settings, ClientConnection):
             self.start_next()
 
     def _note_loss(self, error: EquipmentConnectionError) -> None:
-        if self._holder is not None and self._active is None:
+        if self._holder is not None and self._active is None and not self._inner:
             self._holder.broken_by = error
 
     # The life of an operation
