@@ -167,7 +167,8 @@ class _Wording:
     def _messages(self, path: Path, there: list[_Finding]) -> list[str]:
         messages = list(dict.fromkeys(found.message for found in there if found.message))
         expected = list(dict.fromkeys(found.expected for found in there if found.expected))
-        if expected:
+        # What a member of a union says of a table's content is more than that another one wanted no table.
+        if expected and not (messages and isinstance(self._value(path), dict)):
             value = "" if self._is_hidden(path) else f", not {shown(self._value(path))}"
             hint = next((found.hint for found in there if found.hint), "")
             messages.append(f"must be {' or '.join(expected)}{value}{hint}")

@@ -22,7 +22,7 @@ from equipnet.connection.config import (
 )
 from equipnet.errors import EquipmentError
 from equipnet.instrument.ending import Block, Ending, IdleGap, LengthPrefix, Prompt, Regex, Size, Terminator
-from equipnet.instrument.fault import Fault
+from equipnet.instrument.fault import Fault, Place
 from equipnet.instrument.message import encode_block, termination_bytes
 from equipnet.instrument.service import Instrument, Resync
 from equipnet.instrument.settings import family_name, socket_type_name
@@ -210,6 +210,37 @@ class BytesReply(Section):
 ReplySection = str | tuple[str, ...] | BytesReply
 
 
+class FaultSection(Section):
+    """
+    A ``fault`` table: what a simulated instrument does wrong, as `equipnet.instrument.Fault` says.
+
+    Parameters
+    ----------
+    silence, refuse, delay, drop, garble, seed, merge, split, close, reset
+        As there.
+    """
+
+    silence: bool = False
+    refuse: bool = False
+    delay: float = 0.0
+    drop: bool = False
+    garble: int | None = None
+    seed: int = 0
+    merge: int | None = None
+    split: int | None = None
+    close: Place | None = None
+    reset: Place | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> FaultSection:
+        self.fault()
+        return self
+
+    def fault(self) -> Fault:
+        """Give the fault that the table describes."""
+        return Fault(**self.model_dump())
+
+
 class SimulatedInstrumentSection(ConnectionSection):
     """
     A ``[connections.NAME]`` table of kind ``simulated-instrument``.
@@ -229,7 +260,7 @@ class SimulatedInstrumentSection(ConnectionSection):
     max_command_size: PositiveInt = 1 << 20
     max_connections: PositiveInt = 100
     allowed: tuple[IPvAnyNetwork, ...] = ()
-    fault: Fault | None = None
+    fault: FaultSection | None = None
     retry: RetrySection = RetrySection()
     tls: TLSSection | None = None
 
@@ -249,7 +280,7 @@ class SimulatedInstrumentSection(ConnectionSection):
             reply_termination=self.reply_termination,
             encoding=self.encoding,
             max_command_size=self.max_command_size,
-            fault=self.fault,
+            fault=None if self.fault is None else self.fault.fault(),
             name=name,
             max_connections=self.max_connections,
             allowed=map(str, self.allowed),

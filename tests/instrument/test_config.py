@@ -183,6 +183,17 @@ class SimulatedInstrumentSectionTests(SynchronousTestCase):
             [b"ACME\n", b"1\n", b"2\n", b"1\n", b"AB\n", b"#14\x00\x00\x80?\n", b"set 3\n", b"ERR\n"],
         )
 
+    def test_fault(self) -> None:
+        """
+        What goes wrong from the beginning can be written down; what makes no sense is refused at its key.
+        """
+        commands = ("*IDN?",)
+        self.assertEqual(self.replies({"replies": {"*IDN?": "A"}, "fault": {"split": 1}}, *commands), [b"A\n"])
+        for fault, place in (({"dleay": 1.0}, ("fault", "dleay")), ({"split": 0}, ("fault",)), ({}, ("fault",))):
+            with self.assertRaises(ValidationError) as caught:
+                SimulatedInstrumentSection.model_validate({"listen": "tcp:0", "fault": fault})
+            self.assertEqual([error["loc"] for error in caught.exception.errors()], [place])
+
     def test_function(self) -> None:
         """
         A function beside the file is called for its reply.
@@ -214,6 +225,31 @@ class FileTests(SynchronousTestCase):
     """
     The kinds are known to the daemon.
     """
+
+    def test_problems(self) -> None:
+        """
+        Each mistake is one line.
+        """
+        file = Path(self.mktemp())
+        file.write_text(
+            "[connections.dmm]\n"
+            'kind = "simulated-instrument"\n'
+            'listen = "tcp:0"\n'
+            "fault = { dleay = 3 }\n"
+            "[connections.dmm.replies]\n"
+            'a = { hexx = "00" }\n'
+            'b = { hex = "0g" }\n'
+        )
+        with self.assertRaises(ConfigError) as caught:
+            read_config(file)
+        self.assertEqual(
+            [(problem.line, problem.path, problem.message) for problem in caught.exception.problems],
+            [
+                (4, "connections.dmm.fault.dleay", "unknown key; did you mean 'delay'?"),
+                (6, "connections.dmm.replies.a.hexx", "unknown key; did you mean 'hex'?"),
+                (7, "connections.dmm.replies.b", "non-hexadecimal number found in fromhex() arg at position 1"),
+            ],
+        )
 
     def test_tls_files(self) -> None:
         """
