@@ -35,6 +35,10 @@ class Kind(Enum):
     HOLD = "hold"
 
 
+#: The holds inside of which the running coroutine or callback is.
+holds: ContextVar[tuple[Operation, ...]] = ContextVar("holds", default=())
+
+
 class Operation:
     """
     One thing that is done with an instrument.
@@ -69,6 +73,8 @@ class Operation:
         else None.
     pause
         Runs while ``delay`` does.
+    within
+        The holds inside of which it was called.
     """
 
     __slots__ = (
@@ -84,6 +90,7 @@ class Operation:
         "pause",
         "payload",
         "timeout",
+        "within",
     )
 
     def __init__(
@@ -108,6 +115,7 @@ class Operation:
         self.begun = False
         self.broken_by: EquipmentConnectionError | None = None
         self.pause: IDelayedCall | None = None
+        self.within = holds.get()
         self.answer: Deferred[Any] = Deferred(self.cancelled)
 
     # What the protocol tells
@@ -135,23 +143,30 @@ class Operation:
     def succeed(self, value: object) -> None:
         """Give the caller the answer, if it still wants one."""
         if not self.answer.called:
-            self.answer.callback(value)
+            if self.within:
+                self._tell_inside(self.answer.callback, value)
+            else:
+                self.answer.callback(value)
 
     def fail(self, error: Exception) -> None:
         """Tell the caller that there is no answer, if it still wants one."""
         if self.pause is not None and self.pause.active():
             self.pause.cancel()
         if not self.answer.called:
-            self.answer.errback(error)
+            self._tell_inside(self.answer.errback, error)
+
+    def _tell_inside(self, tell: Callable[[Any], object], what: object) -> None:
+        # What the answer's callbacks ask is part of the transaction, too: its block may be waiting for it.
+        outside = holds.set(self.within)
+        try:
+            tell(what)
+        finally:
+            holds.reset(outside)
 
     # What the caller tells
 
     def cancelled(self, answer: Deferred[Any]) -> None:
         self.instrument.cancelled(self)
-
-
-#: The holds inside of which the running coroutine is.
-holds: ContextVar[tuple[Operation, ...]] = ContextVar("holds", default=())
 
 
 class Transaction:

@@ -347,8 +347,8 @@ class Instrument(Settings, ClientConnection):
         -------
         Deferred[int]
             As `write`, and fails with `ConnectFailed` when the one attempt to connect does not succeed. When the
-            connection is lost before the first byte was written, there is one more attempt; when it is lost in the
-            middle the bytes are not sent again: the instrument may have acted on them.
+            connection is lost before the first byte was written, there is one more attempt, except in a transaction;
+            when it is lost in the middle the bytes are not sent again: the instrument may have acted on them.
         """
         operation = Operation(self, Kind.SEND, self._timeout, bytes(message))
 
@@ -359,7 +359,9 @@ class Instrument(Settings, ClientConnection):
             return self.connect(max_attempts=1).addCallback(lambda _: self.submit(again))
 
         if self._accepts:
-            return self.submit(operation).addErrback(send_after_all)
+            sent = self.submit(operation)
+            # In a transaction another connection may not know what was set in it.
+            return sent if self.is_held_here() else sent.addErrback(send_after_all)
         connected: Deferred[Any] = self.connect(max_attempts=1)
         return connected.addCallback(lambda _: self.submit(operation))
 
@@ -390,10 +392,14 @@ class Instrument(Settings, ClientConnection):
         """
         Keep several operations together: ``async with instrument.transaction():``.
 
-        Until the block ends nobody else's operations are begun; those of the coroutine that runs the block, and of
-        coroutines that it starts, are. Entering fails as `write`. When the connection goes between two operations of
-        the block, the second one fails with `ConnectionLost`, also when there is a new connection by then: what the
-        first one set in the instrument may be gone.
+        Until the block ends nobody else's operations are begun; those of the coroutine that runs the block, of
+        coroutines that it starts, and of callbacks of the Deferreds that these operations gave, are. What the callback
+        of another Deferred asks (a ``deferLater``, say) waits for the end of the block, so never let the block wait for
+        that: await such a Deferred, and ask then.
+
+        Entering fails as `write`. When the connection goes between two operations of the block, the second one fails
+        with `ConnectionLost`, also when there is a new connection by then: what the first one set in the instrument may
+        be gone.
         """
         return Transaction(self)
 
@@ -500,9 +506,9 @@ class Instrument(Settings, ClientConnection):
         ):
             self._begin_operation(operation)
             return operation.answer
-        held_here = self.is_held_here()
-        if held_here and self._holder is not None and self._holder.broken_by is not None:
-            reason, self._holder.broken_by = self._holder.broken_by, None
+        holder = self._holder if self._holder in operation.within else None
+        if holder is not None and holder.broken_by is not None:
+            reason, holder.broken_by = holder.broken_by, None
             lost = ConnectionLost(f"{self.name}: the connection went in the middle of this transaction: {reason}")
             lost.__cause__ = reason
             return fail(lost)
@@ -510,7 +516,7 @@ class Instrument(Settings, ClientConnection):
             error = NotConnected(f"{self.name} is {self.state.value}; {self.last_error or 'connect it first'}")
             error.__cause__ = self.last_error
             return fail(error)
-        queue = self._inner if held_here else self._queue
+        queue = self._queue if holder is None else self._inner
         if len(queue) >= self.queue_limit:
             return fail(QueueFull(f"{self.name}: {self.queue_limit} operations wait already"))
         queue.append(operation)

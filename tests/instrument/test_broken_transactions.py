@@ -83,6 +83,61 @@ class LossBetweenOperationsTests(InstrumentTestCase):
         self.assertEqual(self.successResultOf(other), "1\n")
 
 
+class SendTests(InstrumentTestCase):
+    """
+    SOCS's send connects again by itself; in a transaction that does not hide that what was set may be gone.
+    """
+
+    def sending(self, dmm: Any) -> list[Any]:
+        """Begin a transaction, end the connection in it, and send twice; gives the ends."""
+        ends: list[Any] = []
+
+        async def several() -> None:
+            async with dmm.transaction():
+                await dmm.write("CONF:VOLT")
+                await dmm.disconnect()
+                for _ in range(2):
+                    try:
+                        ends.append(await dmm.send(b"READ?\n"))
+                    except ConnectionError as error:
+                        ends.append(error)
+
+        Deferred.fromCoroutine(several())
+        for _ in range(3):
+            self.turn()
+        return ends
+
+    def test_in_a_transaction(self) -> None:
+        """
+        The first send after the loss fails, the second one is done; both end.
+        """
+        dmm = self.connected()
+        ends = self.sending(dmm)
+        self.assertIsInstance(ends[0], ConnectionLost)
+        self.assertEqual(ends[1:], [6])
+        self.assertEqual(self.heard(), b"READ?\n")
+
+    def test_not_sent_again(self) -> None:
+        """
+        One that waited in a transaction when the connection was lost is not sent again on another one.
+        """
+        dmm = self.connected()
+        sent: list[Deferred[int]] = []
+
+        async def several() -> None:
+            async with dmm.transaction():
+                first = dmm.query("SET?")
+                sent.append(dmm.send(b"READ?\n"))
+                await first
+
+        failed = Deferred.fromCoroutine(several())
+        self.assertEqual(self.heard(), b"SET?\n")
+        self.device.transport.abortConnection()
+        self.turn()
+        self.failureResultOf(failed, ConnectionLost)
+        self.failureResultOf(sent[0], ConnectionLost)
+
+
 class SendAfterTimeoutTests(InstrumentTestCase):
     """
     SOCS's send and recv: an answer that is late is none to the next bytes that are sent.

@@ -1636,6 +1636,29 @@ class TransactionTests(InstrumentTestCase):
         self.successResultOf(third)
         self.successResultOf(children[0])
 
+    def test_callback(self) -> None:
+        """
+        What the callback of an operation's Deferred asks belongs to the transaction, which may wait for it; after the
+        end of the block it does not.
+        """
+        dmm = self.connected()
+
+        async def chain() -> None:
+            async with dmm.transaction():
+                left = dmm.query("left?").addCallback(lambda _: dmm.query("after?"))
+                await dmm.query("first?").addCallback(lambda _: dmm.query("second?"))
+                refused = dmm.query("third?", size=-1).addErrback(lambda _: dmm.query("instead?"))
+                await refused
+            await left
+
+        (both,) = self.run_both(chain())
+        other = dmm.query("other?")
+        self.assertEqual(
+            self.answer_all(), [b"left?\n", b"first?\n", b"after?\n", b"second?\n", b"instead?\n", b"other?\n"]
+        )
+        self.successResultOf(both)
+        self.successResultOf(other)
+
     def test_what_waits_inside_at_the_end(self) -> None:
         """
         What a transaction leaves unfinished is done before what the others wait for.
