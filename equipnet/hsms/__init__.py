@@ -10,11 +10,14 @@ from equipnet.hsms.session import (
     TransactionAborted,
 )
 from equipnet.hsms.settings import HsmsSettings, Timers
+from equipnet.hsms.simulator import EquipmentFault, EquipmentSimulator, Variable
 
 __all__ = [
     "IN_MEMORY",
     "Delegate",
     "DeselectRejected",
+    "EquipmentFault",
+    "EquipmentSimulator",
     "Header",
     "HsmsActiveConnection",
     "HsmsPassiveConnection",
@@ -25,4 +28,5 @@ __all__ = [
     "SelectRejected",
     "Timers",
     "TransactionAborted",
+    "Variable",
 ]

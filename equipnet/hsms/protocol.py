@@ -202,6 +202,7 @@ class HsmsProtocol(WireProtocol):
         self._has_marks = False
         self._leaving: list[Callable[[], None]] = []
         self._flushing: IDelayedCall | None = None
+        self._splitting: IDelayedCall | None = None
         self._reading = False
         self._choked = False
         self._held_back = False
@@ -350,6 +351,40 @@ class HsmsProtocol(WireProtocol):
             message = Message(9, function, False, B(header))
             self._write(encode(message, self.settings.session_id, self._next_system()), message)
 
+    def reject(self, message: ReceivedMessage, reason: int) -> None:
+        """Answer a data message with a Reject.req."""
+        self._reject(message._head, SType.DATA, reason)
+
+    def send_bytes(self, frame: bytes, size: int | None = None) -> None:
+        """
+        Send bytes as they are, for simulators.
+
+        Parameters
+        ----------
+        frame
+            The bytes.
+        size
+            How many of them leave in one turn; all where nothing is given.
+        """
+        if size is None:
+            self._queued += len(frame)
+            self._put.append(frame)
+            if not self._reading:
+                self._flush_soon()
+            return
+        # Nothing else leaves in the meantime.
+        self._flush()
+        self.pauseProducing()
+        self._send_piece(frame, size)
+
+    def _send_piece(self, frame: bytes, size: int) -> None:
+        self._splitting = None
+        self.transport.write(frame[:size])
+        if len(frame) > size:
+            self._splitting = self._clock.callLater(0, self._send_piece, frame[size:], size)
+        else:
+            self.resumeProducing()
+
     def select(self) -> Deferred[None]:
         """
         Ask the other side to be selected (E37, Select procedure).
@@ -463,10 +498,10 @@ class HsmsProtocol(WireProtocol):
         super().connectionLost(reason)
 
     def fail_pending(self, error: EquipmentConnectionError) -> None:
-        for call in (self._timer, self._flushing):
+        for call in (self._timer, self._flushing, self._splitting):
             if call is not None and call.active():
                 call.cancel()
-        self._timer = self._flushing = None
+        self._timer = self._flushing = self._splitting = None
         self._begun = None
         if self.session.state is not HsmsState.NOT_CONNECTED:
             self.session.move(HsmsEvent.DISCONNECT)
@@ -732,7 +767,7 @@ class HsmsProtocol(WireProtocol):
     def _reject_not_selected(self, head: Any) -> None:
         self._reject(head, head[5], RejectReason.NOT_SELECTED)
 
-    def _reject(self, head: Any, byte2: int, reason: RejectReason) -> None:
+    def _reject(self, head: Any, byte2: int, reason: int) -> None:
         self.owner.counts.rejected += 1
         self.log.info(
             "{name}: {header} from {peer} is rejected for reason {reason}",

@@ -25,7 +25,7 @@ from equipnet.connection.service import (
     ListeningConnection,
     ListeningFactory,
 )
-from equipnet.connection.state import Event, State
+from equipnet.connection.state import Change, Event, State
 from equipnet.connection.tls import TLS
 from equipnet.errors import ConnectFailed, Disconnected, EquipmentConnectionError, EquipmentError, NotConnected
 from equipnet.hsms.message import Header, ReceivedMessage, SelectStatus
@@ -312,6 +312,10 @@ class HsmsConnection(Connection):
         except Exception:
             self._handler_failed(protocol, message, Failure())
 
+    def send_reply(self, protocol: HsmsProtocol, message: ReceivedMessage, reply: Message) -> None:
+        """Send the reply that a handler or the delegate gave."""
+        protocol.reply(message, reply)
+
     def closing(self, protocol: HsmsProtocol) -> None:
         """Tell the delegate."""
         if self._established is protocol:
@@ -338,7 +342,7 @@ class HsmsConnection(Connection):
             self.log.warn("{name}: the handler of {message} gave no reply", name=self.name, message=str(message))
             answer = message.abort()
         try:
-            protocol.reply(message, answer if isinstance(answer, Message) else _message(message, answer))
+            self.send_reply(protocol, message, answer if isinstance(answer, Message) else _message(message, answer))
         except NotConnected:
             self.log.info(
                 "{name}: the reply to {message} comes too late: its connection has ended",
@@ -355,7 +359,7 @@ class HsmsConnection(Connection):
 
     def _abort_transaction(self, protocol: HsmsProtocol, message: ReceivedMessage) -> None:
         if message.wait and protocol.is_selected:
-            protocol.reply(message, message.abort())
+            self.send_reply(protocol, message, message.abort())
 
     def _refuse(self, protocol: HsmsProtocol, message: ReceivedMessage, function: int) -> None:
         """Say that a primary cannot be handled: as equipment by stream 9, as host by function 0."""
@@ -600,6 +604,32 @@ class HsmsPassiveConnection(HsmsConnection):
     def reconnect(self, max_attempts: int | None = 1) -> Deferred[Any]:
         self.disconnect()
         return self.connect(max_attempts)
+
+    def listen(self) -> Deferred[None]:
+        """
+        Begin, without waiting for somebody who selects.
+
+        Returns
+        -------
+        Deferred[None]
+            Fires when the port is bound. Fails with `ConnectFailed` when it cannot be, and with `Disconnected`.
+        """
+        bound: Deferred[None] = Deferred()
+
+        def tell(change: Change) -> None:
+            if change.new is State.WAITING and self._port is not None and self._port.state is State.READY:
+                self.remove_observer(tell)
+                bound.callback(None)
+            elif change.new in (State.STOPPED, State.DISCONNECTING):
+                self.remove_observer(tell)
+                bound.errback(self._given_up or Disconnected(f"{self.name} was disconnected from our side"))
+
+        if self.state in (State.STOPPED, State.CONNECTING):
+            self.add_observer(tell)
+            self.connect().addErrback(lambda _: None)
+        else:
+            bound.callback(None)
+        return bound
 
     def in_memory(self, clock: IReactorTime | None = None) -> MemoryEndpoint:
         """

@@ -12,3 +12,13 @@ simulated_instrument = Kind(
     "an instrument that answers from a table, with faults on request",
     "equipnet.instrument.config.SimulatedInstrumentSection",
 )
+hsms = Kind(
+    "hsms",
+    "SECS-II messages over HSMS, active or passive, as host or as equipment",
+    "equipnet.hsms.config.HsmsSection",
+)
+simulated_equipment = Kind(
+    "simulated-equipment",
+    "equipment that answers SECS-II messages from a table, with faults on request",
+    "equipnet.hsms.config.SimulatedEquipmentSection",
+)

@@ -999,6 +999,20 @@ class BackPressureTests(ProtocolTestCase):
         self.failureResultOf(answer, EquipmentTimeout)
         self.failureResultOf(sent, EquipmentTimeout)
 
+    def test_in_pieces(self) -> None:
+        """
+        For simulators: bytes as they are, in pieces, behind what was sent before; a connection may end in between.
+        """
+        self.successResultOf(self.protocol.send(Message(6, 11)))
+        self.protocol.send_bytes(b"abc", 1)
+        self.assertEqual(self.transport.value(), data(6, 11, 1) + b"a")
+        waiting = self.protocol.send(Message(6, 11))
+        self.assertEqual(self.sent(), data(6, 11, 1) + b"abc" + data(6, 11, 2))
+        self.successResultOf(waiting)
+        self.protocol.send_bytes(b"abc", 1)
+        self.lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_lost(self) -> None:
         """
         What waits to be sent fails with the connection; who has given up waiting is not told.
