@@ -150,13 +150,53 @@ def simulate(kinds: Kinds | None, kind: str, file: str) -> None:
         node = _checked(file, lambda: Node.from_config(config, reactor))
         reactor.addSystemEventTrigger("before", "shutdown", node.stopService)
         (simulator,) = node.connections.values()
-        await simulator.connect()
+        # One that waits for its peer says by itself when it listens.
+        await getattr(simulator, "listen", simulator.connect)()
         globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
         node.startService()
         click.echo(simulator.peer)
         await Deferred()  # until a signal stops the reactor
 
     _run(play, when_interrupted=0)
+
+
+@main.group()
+def secs() -> None:
+    """Do something with SECS-II messages."""
+
+
+@secs.command("sml")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+def print_sml(file: str) -> None:
+    """Read the SML messages of FILE, in any dialect, and print them in one form."""
+    from equipnet.hsms.cli import canonical
+
+    try:
+        with click.open_file(file, encoding="utf-8") as text:
+            click.echo(canonical(text.read()))
+    except (OSError, ValueError) as error:
+        _fail(f"{file}: {error}")
+
+
+@main.group()
+def hsms() -> None:
+    """Speak HSMS."""
+
+
+@hsms.command("request")
+@click.argument("address")
+@click.argument("message")
+@click.option("--session-id", metavar="N", type=click.IntRange(0, 0x7FFF), default=0, help="The device id.")
+@click.option("--timeout", metavar="S", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True)
+def request_message(address: str, message: str, session_id: int, timeout: float) -> None:
+    """
+    Select equipment, send it MESSAGE in SML, and print its reply.
+
+    ADDRESS is that of the equipment, such as tcp:10.0.0.5:5000; MESSAGE such as "S1F1 W" or "S1F3 W <L <U4 1001>>".
+    """
+    from equipnet.hsms.cli import request
+
+    _run(lambda reactor: request(reactor, address, message, session_id, timeout, click.echo), when_interrupted=130)
 
 
 def _known(kinds: Kinds | None) -> Kinds:
