@@ -242,7 +242,7 @@ class ClientConnection(Connection):
     connect_timeout
         Seconds for one attempt, name resolution and TLS handshake included.
     tls
-        What a ``tls:`` address needs beside the host name.
+        What a ``tls:`` address needs beside the host name; other addresses take none.
     local_host
         The local IP address to connect from; any where nothing is given.
     reactor
@@ -263,6 +263,7 @@ class ClientConnection(Connection):
         self.address = parse_address(address) if isinstance(address, str) else address
         self.peer = str(self.address) if isinstance(self.address, Address) else "endpoint"
         super().__init__(name or self.peer, reactor)
+        _check_tls(self.address, tls)
         if not 0 < connect_timeout < float("inf"):
             raise ValueError(f"connect_timeout is {connect_timeout}, not above 0 seconds")
         self.connect_timeout = connect_timeout
@@ -451,7 +452,7 @@ class ListeningConnection(Connection):
         The networks from which clients may come, such as ``"10.0.0.0/8"``; from anywhere where nothing is given.
         Clients of a UNIX socket are let in by the rights of its file.
     tls
-        The certificate of a ``tls:`` port, and whom it trusts.
+        The certificate of a ``tls:`` port, and whom it trusts; other addresses take none.
     retry
         When to try again to bind a port that somebody else holds.
     reactor
@@ -477,6 +478,7 @@ class ListeningConnection(Connection):
         reactor: Any = None,
     ) -> None:
         self.address = parse_listen(listen) if isinstance(listen, str) else listen
+        _check_tls(self.address, tls)
         super().__init__(name or str(self.address), reactor)
         if max_connections < 1:
             raise ValueError(f"max_connections is {max_connections}, less than 1")
@@ -691,6 +693,12 @@ class ListeningConnection(Connection):
                 self._abort.cancel()
             self._abort = None
         super()._closed()
+
+
+def _check_tls(address: object, tls: TLS | None) -> None:
+    # Who asks for TLS must not find out that it never was.
+    if tls is not None and not (isinstance(address, Address) and address.scheme == "tls"):
+        raise ValueError(f"TLS options are for an address that begins with tls:, not for {address}")
 
 
 def _stop(result: Any, call: IDelayedCall) -> Any:

@@ -8,7 +8,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionRefusedError
 from twisted.internet.interfaces import INegotiated
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import globalLogPublisher
@@ -21,6 +21,7 @@ from equipnet.connection.protocol import WireProtocol
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.service import CLOSING_TIME, HANDSHAKE_TIME, ClientConnection, ListeningConnection
 from equipnet.connection.state import Change, State
+from equipnet.connection.tls import TLS
 from equipnet.errors import ConnectFailed, ConnectionLost, Disconnected, EquipmentError, EquipmentTimeout
 from equipnet.interfaces import IConnection
 
@@ -150,6 +151,12 @@ class PromiseTests(ClientTestCase):
         for seconds in (0.0, -1.0, float("nan"), float("inf")):
             with self.subTest(seconds=seconds), self.assertRaises(ValueError):
                 ClientConnection("dmm:5025", connect_timeout=seconds, reactor=self.clock)
+
+    def test_tls_elsewhere(self) -> None:
+        """TLS options for what is not spoken to with TLS are refused, not overlooked."""
+        for address in ("tcp:dmm:5025", "udp:dmm:5025", "unix:/dmm", MemoryEndpoint(Factory(), self.clock)):
+            with self.subTest(address=address), self.assertRaisesRegex(ValueError, "begins with tls:"):
+                ClientConnection(address, tls=TLS(), reactor=self.clock)
 
     def test_taps(self) -> None:
         """Removing a tap that is not there is no error."""
@@ -1208,6 +1215,7 @@ class BindingTests(ListeningTestCase):
         self.assertRaises(ValueError, self.listen, max_connections=0)
         self.assertRaises(ValueError, self.listen, allowed=["10.0.0.1/8"])
         self.assertRaises(ValueError, self.listen, allowed=["everybody"])
+        self.assertRaises(ValueError, self.listen, "tcp:0", tls=TLS())
 
     def test_tls_without_a_certificate(self) -> None:
         """A port that cannot be had for a reason of its own is a failed try as any other."""
