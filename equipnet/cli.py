@@ -38,7 +38,7 @@ def check(kinds: Kinds | None, files: tuple[str, ...]) -> None:
     """Say everything that is wrong with configuration files."""
     from twisted.internet import reactor
 
-    from equipnet.daemon.config import complaint, read_config
+    from equipnet.daemon.config import complaint, inspect_config
     from equipnet.daemon.tap import approval
     from equipnet.daemon.tree import Node
     from equipnet.errors import ConfigError
@@ -47,7 +47,7 @@ def check(kinds: Kinds | None, files: tuple[str, ...]) -> None:
     for file in files:
         try:
             # Building opens nothing, and finds what is missing beside the file.
-            node = Node.from_config(read_config(file, kinds), reactor)
+            node = Node.from_config(inspect_config(file, kinds), reactor)
         except (ConfigError, OSError) as error:
             click.echo(complaint(file, error), err=True)
             wrong = True

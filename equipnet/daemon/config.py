@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 from types import MappingProxyType
@@ -62,7 +62,7 @@ class NodeSection(Section):
 @dataclass(frozen=True, repr=False)
 class NodeConfig:
     """
-    One configuration file, read and found right.
+    One configuration file, read; all of it was found right, or what is in `problems` was not.
 
     Parameters
     ----------
@@ -80,6 +80,8 @@ class NodeConfig:
         The line of each key.
     filled
         What `problem` may not show, by connection.
+    problems
+        What was found wrong in spite of which the rest was read; nothing in what `read_config` gives.
     """
 
     file: str
@@ -89,6 +91,7 @@ class NodeConfig:
     folder: FilePath = field(default_factory=FilePath)
     lines: Lines = field(default_factory=Lines)
     filled: Mapping[str, Filled] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{name}: {section.kind}" for name, section in self.connections.items())
@@ -137,11 +140,35 @@ def read_config(
     OSError
         When there is no such file or it cannot be read.
     """
-    reading = _Reading(FilePath(path), kinds, environ)
-    config = reading.node() if reading.parsed else None
-    if config is None or reading.problems:
-        raise reading.error()
+    config = inspect_config(path, kinds, environ)
+    if config.problems:
+        raise ConfigError(config.file, config.problems)
     return config
+
+
+def inspect_config(
+    path: FilePath | str, kinds: Kinds | None = None, environ: Mapping[str, str] | None = None
+) -> NodeConfig:
+    """
+    Read the configuration file of a node as far as it is right; what is wrong is in ``problems``.
+
+    With `Node.from_config`, which raises these together with those that only show when a connection is built, all that
+    is wrong with a file is said at once.
+
+    Parameters
+    ----------
+    path, kinds, environ
+        As for `read_config`.
+
+    Raises
+    ------
+    OSError
+        When there is no such file or it cannot be read.
+    """
+    reading = _Reading(FilePath(path), kinds, environ)
+    if reading.parsed:
+        return reading.node()
+    return NodeConfig(str(path), FilePath(path).stem, {}, problems=reading.found())
 
 
 def read_section(
@@ -171,8 +198,8 @@ def read_section(
     """
     reading = _Reading(FilePath(path), kinds, environ)
     config = reading.single(kind) if reading.parsed else None
-    if config is None or reading.problems:
-        raise reading.error()
+    if config is None or config.problems:
+        raise ConfigError(str(path), reading.found())
     return config
 
 
@@ -271,9 +298,9 @@ class _Reading:
         self._document: dict[str, Any] = {}
         self.parsed = self._parse(path.read_bytes())
 
-    def error(self) -> ConfigError:
-        problems = sorted(self.problems, key=lambda problem: (problem.line, problem.path, problem.message))
-        return ConfigError(str(self._path), tuple(dict.fromkeys(problems)))
+    def found(self) -> tuple[Problem, ...]:
+        """Give the problems, each once, in the order of the file."""
+        return tuple(sorted(dict.fromkeys(self.problems), key=astuple))
 
     def node(self) -> NodeConfig:
         for key in self._document:
@@ -299,8 +326,17 @@ class _Reading:
         return self._config(name, NodeSection().grace)
 
     def _config(self, name: str, grace: float) -> NodeConfig:
+        # Of a table with a value that could not be had nothing more can be said.
+        complete = {name: section for name, section in self._sections.items() if not self._filled[name].problems}
         return NodeConfig(
-            str(self._path), name, MappingProxyType(self._sections), grace, self._folder, self._lines, self._filled
+            str(self._path),
+            name,
+            MappingProxyType(complete),
+            grace,
+            self._folder,
+            self._lines,
+            self._filled,
+            self.found(),
         )
 
     def _report(self, path: Path, message: str) -> None:
@@ -422,8 +458,11 @@ class _Reading:
                 else:
                     hint = did_you_mean(needed, (other for other in tables if other != name))
                     self._report(("connections", name, *place), f"there is no connection {needed!r}{hint}")
-        for circle in _circles(needs):
-            self._report(("connections", circle[0], "needs"), f"goes in a circle: {' -> '.join(circle)}")
+        try:
+            for circle in _circles(needs):
+                self._report(("connections", circle[0], "needs"), f"goes in a circle: {' -> '.join(circle)}")
+        except RecursionError:
+            self._report(("connections",), "connections need one another in a chain that is too long to follow")
 
     def _check_ports(self) -> None:
         bound: dict[tuple[str, int, str], list[tuple[Address, Path]]] = {}

@@ -9,7 +9,7 @@ from twisted.application.service import IService
 from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.python import usage
 
-from equipnet.daemon.config import Kinds, complaint, read_config
+from equipnet.daemon.config import Kinds, complaint, inspect_config
 from equipnet.daemon.names import HostNames
 from equipnet.daemon.tree import Node
 from equipnet.errors import ConfigError
@@ -53,7 +53,7 @@ def makeService(options: Options, reactor: Any = None, kinds: Kinds | None = Non
         from twisted.internet import reactor
     path = options["config"]
     try:
-        node = Node.from_config(read_config(path, kinds), reactor)
+        node = Node.from_config(inspect_config(path, kinds), reactor)
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"{complaint(path, error)}\n")
         raise SystemExit(1) from None

@@ -61,10 +61,10 @@ class Node(MultiService):
         Raises
         ------
         ConfigError
-            When connections cannot be built; it holds all of them.
+            When connections cannot be built, or the configuration has problems; it holds all of them.
         """
         node = cls(config.name, config.grace, reactor)
-        problems: list[Problem] = []
+        problems: list[Problem] = list(config.problems)
         reasons: list[Exception] = []
         for name, section in config.connections.items():
             try:
@@ -74,7 +74,8 @@ class Node(MultiService):
                 reasons.append(error)
         if problems:
             # The first reason's traceback is for whoever wrote that connection; nobody else prints it.
-            raise ConfigError(config.file, tuple(sorted(problems, key=lambda found: found.line))) from reasons[0]
+            ordered = tuple(sorted(problems, key=lambda found: found.line))
+            raise ConfigError(config.file, ordered) from next(iter(reasons), None)
         return node
 
     def add(self, name: str, connection: IConnection, needs: Iterable[str] = ()) -> None:

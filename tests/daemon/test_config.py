@@ -361,6 +361,15 @@ class NeedsTests(ConfigTests):
             ],
         )
 
+    def test_endless(self) -> None:
+        """
+        A chain that nobody can follow is a problem as any other.
+        """
+        chain = {f"c{number}": [f"c{number + 1}"] for number in range(2000)}
+        (problem,) = self.wrong(self.node(**chain, c2000=[]))
+        self.assertTrue(problem.startswith("1: connections: "), problem)
+        self.assertIn("too long to follow", problem)
+
     def test_no_texts(self) -> None:
         """
         What is not a name, or cannot be had, is reported once, where it stands in the list.

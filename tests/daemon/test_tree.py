@@ -13,7 +13,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from equipnet.daemon.config import NodeConfig, read_config
+from equipnet.daemon.config import NodeConfig, inspect_config, read_config
 from equipnet.daemon.tree import Node
 from equipnet.errors import ConfigError
 from equipnet.interfaces import IConnection, INode
@@ -81,6 +81,33 @@ class BuildTests(SynchronousTestCase):
 
 class NodeTests(SynchronousTestCase):
     """What the tests of a node of fake connections share."""
+
+    def test_at_once(self) -> None:
+        """
+        What is wrong with the file and what only shows when a connection is built are said together; a connection
+        whose table is wrong, or lacks a value from elsewhere, is not built.
+        """
+        file = Path(self.mktemp())
+        file.write_text(
+            '[connections.a]\nkind = "meter"\naddress = "h:1"\nserial = "gone"\n'
+            '[connections.b]\nkind = "meter"\naddress = "h:1"\nserial = "bug"\nsize = "x"\n'
+            '[connections.c]\nkind = "meter"\naddress = "h:1"\nserial = "bug"\npassword = "${env:NONE}"\n'
+            '[connections.d]\nkind = "meter"\naddress = "h:1"\nserial = "bug"\n'
+        )
+        config = inspect_config(file, KINDS, {})
+        self.assertEqual(list(config.connections), ["a", "d"])
+        error = self.assertRaises(ConfigError, Node.from_config, config, Clock())
+        self.assertEqual(
+            str(error).replace(f"{file}:", "").split("\n"),
+            [
+                f"1: connections.a: No such file or directory: '{config.folder / 'meter.pem'}'",
+                "9: connections.b.size: must be a whole number, not 'x'",
+                "14: connections.c.password: the environment variable NONE is not set",
+                "15: connections.d: TypeError: build() takes 3 arguments",
+            ],
+        )
+        file.write_text("[connections")
+        self.assertRaises(ConfigError, Node.from_config, inspect_config(file, KINDS, {}), Clock())
 
     def setUp(self) -> None:
         self.clock = Clock()
