@@ -49,7 +49,8 @@ class EndingSection(Section):
     block
         ``"ieee"`` or ``"hp"``.
     length_prefix
-        The header that says how many bytes come after it, in the notation of `struct`: ``">H"`` for two bytes.
+        The header that says how many bytes come after it, in the notation of `struct`: ``">H"`` for two bytes. Of
+        several numbers in it the last one counts.
     """
 
     terminators: tuple[str, ...] | None = None
@@ -87,6 +88,9 @@ class EndingSection(Section):
                 header = Struct(self.length_prefix)
             except StructError as error:
                 raise ValueError(f"{self.length_prefix!r} is no notation of struct: {error}") from error
+            numbers = header.unpack(bytes(header.size))
+            if not numbers or not isinstance(numbers[-1], int):
+                raise ValueError(f"{self.length_prefix!r} does not end with a whole number, which would be the length")
             return LengthPrefix(header.size, lambda received: header.unpack(received)[-1])
         return Block(self.block or "ieee")
 
@@ -106,7 +110,7 @@ class InstrumentSection(ConnectionSection):
     encoding_errors: str = "strict"
     family: str = "INET"
     max_read_size: PositiveInt = 1 << 20
-    proto: int = 0
+    proto: Literal[0, 6, 17] = 0
     read_termination: str | tuple[str, ...] | None = "\n"
     rstrip: bool = False
     socket_type: str = "STREAM"
@@ -117,7 +121,7 @@ class InstrumentSection(ConnectionSection):
     resync: Resync = Resync.RESET
     resync_gap: PositiveFloat | None = None
     queue_limit: PositiveInt = 1000
-    connect_timeout: PositiveFloat = 10.0
+    connect_timeout: PositiveFloat = Field(10.0, allow_inf_nan=False)
     local_host: str | None = None
     retry: RetrySection = RetrySection()
     tls: TLSSection | None = None
@@ -263,6 +267,12 @@ class SimulatedInstrumentSection(ConnectionSection):
     fault: FaultSection | None = None
     retry: RetrySection = RetrySection()
     tls: TLSSection | None = None
+
+    @model_validator(mode="after")
+    def _can_listen(self) -> SimulatedInstrumentSection:
+        if self.listen.scheme == "tls" and (self.tls is None or self.tls.certificate is None):
+            raise ValueError("a TLS port needs tls = { certificate = ..., key = ... }")
+        return self
 
     def listens_on(self) -> tuple[Address, ...]:
         return (self.listen,)

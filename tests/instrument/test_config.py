@@ -85,6 +85,8 @@ class InstrumentSectionTests(SynchronousTestCase):
             "family": "IPX",
             "socket_type": "RAW",
             "timeout": "soon",
+            "proto": 99,
+            "connect_timeout": float("inf"),
             "max_read_size": 0,
             "ending": {"size": 0},
             "resync": "never",
@@ -135,6 +137,14 @@ class EndingSectionTests(SynchronousTestCase):
         for table in ({}, {"size": 3, "gap": 1.0}, {"regex": "("}, {"length_prefix": "?!"}, {"terminators": [""]}):
             with self.assertRaises(ValueError, msg=str(table)):
                 EndingSection.model_validate(table)
+
+    def test_prefix_without_length(self) -> None:
+        """
+        A header in which no whole number stands last gives no length: that is found before a reply comes.
+        """
+        for notation in (">f", ">H2s", "4x"):
+            with self.assertRaisesRegex(ValueError, "whole number", msg=notation):
+                EndingSection.model_validate({"length_prefix": notation})
 
 
 class SimulatedInstrumentSectionTests(SynchronousTestCase):
@@ -212,6 +222,15 @@ class SimulatedInstrumentSectionTests(SynchronousTestCase):
             section = SimulatedInstrumentSection.model_validate({"listen": "tcp:0", "default": {"call": name}})
             with self.assertRaisesRegex(ValueError, name):
                 built(section)
+
+    def test_tls_without_a_certificate(self) -> None:
+        """
+        A TLS port that could never be opened is found before anything runs.
+        """
+        tables: tuple[dict[str, Any], ...] = ({}, {"tls": {}}, {"tls": {"authority": "a.pem"}})
+        for tls in tables:
+            with self.assertRaisesRegex(ValidationError, "needs tls = { certificate"):
+                SimulatedInstrumentSection.model_validate({"listen": "tls:0", **tls})
 
     def test_ports(self) -> None:
         """
