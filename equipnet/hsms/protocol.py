@@ -446,7 +446,7 @@ class HsmsProtocol(WireProtocol):
         if self.ended_by is not None:
             super().hang_up(error, abort)
             return
-        self._tell_closing()
+        self._tell_closing(str(error))
         if self.ended_by is not None:
             return  # who was told has ended it
         if not abort:
@@ -492,7 +492,7 @@ class HsmsProtocol(WireProtocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         if self.ended_by is None:
-            self._tell_closing()
+            self._tell_closing(f"{self.peer} is gone")
         if self._closing_late is not None and self._closing_late.active():
             self._closing_late.cancel()
         super().connectionLost(reason)
@@ -979,9 +979,12 @@ class HsmsProtocol(WireProtocol):
             if self._begun is not None:
                 self._expect_more()
 
-    def _tell_closing(self) -> None:
+    def _tell_closing(self, reason: str) -> None:
         try:
             self.owner.closing(self)
+            # Who is about to be told of the end of a request must not find the connection usable.
+            if self.is_selected:
+                self.owner.unusable(self, reason)
         except Exception:
             self.log.failure("{name}: closing", name=self.owner.name)
 

@@ -385,7 +385,7 @@ class EndTests(ProtocolTestCase):
         self.successResultOf(self.protocol.send(Message(6, 11)))
         self.protocol.hang_up(Disconnected("that's all"), abort=False)
         self.assertEqual(self.transport.value(), data(6, 11, 1) + separate_req(2))
-        self.assertEqual(self.owner.told, [("closing",)])
+        self.assertEqual(self.owner.told, [("closing",), ("unusable", "that's all")])
 
     def test_abort(self) -> None:
         """
@@ -406,7 +406,7 @@ class EndTests(ProtocolTestCase):
         self.lose(TwistedConnectionLost())
         for answer in answers:
             self.failureResultOf(answer, ConnectionLost)
-        self.assertEqual([each[0] for each in self.owner.told], ["closing", "went down"])
+        self.assertEqual([each[0] for each in self.owner.told], ["closing", "unusable", "went down"])
         self.failureResultOf(self.protocol.request(S1F1), NotConnected)
         self.failureResultOf(self.protocol.linktest(), NotConnected)
 

@@ -201,6 +201,23 @@ class LifeTests(PairTestCase):
         self.turn()
         self.successResultOf(ready)
 
+    def test_again_after_a_loss(self) -> None:
+        """
+        Who waits for the connection when a request has failed waits for the next one, and not for what is gone.
+        """
+        host, tool = self.pair()
+        tool.set_primary(1, 1, lambda message: IDENTITY)
+        ready: list[Deferred[Any]] = []
+        host.request(S1F1).addErrback(lambda _: ready.append(host.when_ready()))
+        assert tool.protocol is not None
+        tool.protocol.hang_up(ConnectionLost("pulled"))
+        self.turn()
+        self.assertNoResult(ready[0])
+        self.clock.advance(TIMERS.t5)
+        self.turn()
+        self.successResultOf(ready[0])
+        self.ask(host)
+
     def test_one_too_many(self) -> None:
         """
         A second host is told that it is one too many, and selected once the first has gone.
