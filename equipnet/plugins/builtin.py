@@ -22,3 +22,13 @@ simulated_equipment = Kind(
     "equipment that answers SECS-II messages from a table, with faults on request",
     "equipnet.hsms.config.SimulatedEquipmentSection",
 )
+communicator = Kind(
+    "communicator",
+    "commands and replies of Tekniker's Operation Manager over a client/server socket pair (LSST MTMount)",
+    "equipnet.communicator.config.CommunicatorSection",
+)
+simulated_operation_manager = Kind(
+    "simulated-operation-manager",
+    "a telescope mount that takes MTMount's commands and moves, with faults on request",
+    "equipnet.communicator.config.SimulatedOperationManagerSection",
+)
