@@ -1,7 +1,7 @@
 """
 Values that a configuration file takes from elsewhere: ``${env:NAME}``, ``${cred:NAME}`` and ``password_file``.
 
-All of them are treated as secrets, whatever the field: none is ever shown.
+All of them are treated as secrets, whatever the field: nothing that is said about the file shows one.
 """
 
 from __future__ import annotations
