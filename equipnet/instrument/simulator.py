@@ -37,6 +37,7 @@ from equipnet.connection.protocol import WireProtocol
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.service import ListeningConnection, ListeningFactory
 from equipnet.connection.state import State
+from equipnet.connection.tcp import sender
 from equipnet.connection.tls import TLS
 from equipnet.errors import ConnectionLost, Disconnected, EquipmentConnectionError, LocalProtocolError
 from equipnet.instrument.fault import Fault, Injected, take
@@ -385,6 +386,7 @@ class SimulatorProtocol(WireProtocol):
         super().__init__(simulator)
         self.clock = clock
         self.choked = False
+        self._send: Callable[[bytes], None]
         self._simulator = simulator
         self._known = simulator._known
         self._faults = simulator._faults
@@ -415,6 +417,7 @@ class SimulatorProtocol(WireProtocol):
     # What Twisted calls
 
     def begin(self) -> None:
+        self._send = sender(self.transport)
         self.transport.registerProducer(self, True)
         super().begin()
 
@@ -432,7 +435,7 @@ class SimulatorProtocol(WireProtocol):
             or self.ended_by
         ):
             if reply:
-                self.transport.write(reply)
+                self._send(reply)
         elif self.ended_by is None:
             self._lines += self._split(data)
             self._work()
