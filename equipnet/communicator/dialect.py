@@ -235,7 +235,7 @@ def _command(texts: list[str], dialect: Dialect) -> Command:
         raise _Wrong(f"there is no command {code}")
     values = _values(cls, dialect, texts, 4)
     values["sequence_id"] = _int_value(texts[0])
-    values["source"] = _SOURCES.get(texts[2]) or _source_value(texts[2])
+    values["source"] = _source_value(texts[2])
     values["timestamp"] = _tai_value(_float_value(texts[3])) if dialect.json_replies else _iso_value(texts[3])
     return cls(**values)
 
@@ -298,10 +298,14 @@ def _index(value: Any) -> int:
 
 
 def _int_text(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
     return str(_index(value))
 
 
 def _int_value(text: str) -> int:
+    if text.isdecimal() and len(text) < 20:
+        return int(text)
     if not (text[1:] if text[:1] in ("-", "+") else text).strip().isdecimal() or len(text) > 20:
         raise ValueError(f"{text[:40]!r} is no whole number")
     return int(text)
@@ -342,11 +346,12 @@ def _str_text(value: Any) -> str:
 
 
 def _source_text(value: Any) -> str:
-    return str(int(Source(value)))
+    return str(int(value if type(value) is Source else Source(value)))
 
 
 def _source_value(text: str) -> Source:
-    return Source(_int_value(text))
+    found = _SOURCES.get(text)
+    return Source(_int_value(text)) if found is None else found
 
 
 def _ints_text(value: Any) -> str:
@@ -365,7 +370,7 @@ def _iso_text(when: datetime | None) -> str:
     when = when or datetime.now(timezone.utc)
     if when.tzinfo is not timezone.utc and when.tzinfo is not None:
         when = when.astimezone(timezone.utc)
-    return when.replace(tzinfo=None).isoformat("T", "milliseconds")
+    return when.isoformat("T", "milliseconds")[:23]
 
 
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:)(\d\d)(?:\.(\d+))?Z?", re.ASCII)
@@ -374,7 +379,7 @@ _ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:)(\d\d)(?:\.(\d+))?Z?", re.ASC
 def _iso_value(text: str) -> datetime:
     # Any number of decimals, and second 60, are more than fromisoformat takes in every Python.
     if len(text) == 23 and text[17] != "6" and text[19] == ".":
-        return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+        return datetime.fromisoformat(text + "+00:00")
     found = _ISO.fullmatch(text)
     if found is None:
         raise ValueError(f"{text[:40]!r} is no time in ISO format")

@@ -884,9 +884,9 @@ class Communicator(ClientServerPair):
         if not self.read_replies:
             return fail(LocalProtocolError(f"{self.name} reads commands; it cannot execute one"))
         self._act()
-        for half, what in zip(self._halves, ("Client", "Server"), strict=False):
-            if not half.connected:
-                return fail(HalfNotConnected(f"{what} not connected"))
+        if self.state is not State.READY:
+            what = "Server" if self.client_connected else "Client"
+            return fail(HalfNotConnected(f"{what} not connected"))
         if len(self._running) >= self.queue_limit:
             return fail(QueueFull(f"{self.name}: {self.queue_limit} commands are under way already"))
         ended: Deferred[Any] = Deferred(lambda _: self._running.forget(running))
@@ -1034,9 +1034,8 @@ class Communicator(ClientServerPair):
         """Give a message with everything that it left to us."""
         missing: dict[str, Any] = {}
         if message.timestamp is None:
-            now = datetime.now(timezone.utc)
             # So many decimals are on the wire.
-            missing["timestamp"] = now.replace(microsecond=now.microsecond // 1000 * 1000)
+            missing["timestamp"] = datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, timezone.utc)
         if isinstance(message, Command) is not self.read_replies:
             raise LocalProtocolError(f"{self.name} sends {'commands' if self.read_replies else 'replies'}: {message}")
         if isinstance(message, Command):

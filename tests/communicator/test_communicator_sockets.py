@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -15,6 +17,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -22,7 +25,10 @@ import equipnet
 from equipnet.communicator import ClientServerPair, Communicator, OperationManagerSimulator, Part
 from equipnet.communicator import message as m
 from equipnet.connection.state import State
+from equipnet.daemon.config import read_config
+from equipnet.daemon.tree import Node
 from equipnet.errors import Disconnected, MessageTooLong, RemoteProtocolError
+from examples.howto.telescope import move
 
 from ..connection.doubles import RecordingPeers
 
@@ -251,6 +257,26 @@ class MountTests(SocketsTestCase):
                 self.assertIsInstance(await each, m.Ack)
             await csc.close()
             await mount.close()
+
+
+class ExampleTests(SocketsTestCase):
+    async def test_move(self) -> None:
+        """
+        The program of "Command a telescope mount" prints what the page shows.
+        """
+        printed = StringIO()
+        with contextlib.redirect_stdout(printed):
+            await move.main(reactor)
+        self.assertEqual(printed.getvalue(), Path(move.__file__).with_name("move.txt").read_text())
+
+    def test_configuration(self) -> None:
+        """
+        The configuration file of the page is right.
+        """
+        node = Node.from_config(read_config(Path(move.__file__).with_name("telescope.toml")), MemoryReactorClock())
+        self.assertEqual(
+            [each.kind for each in node.connections.values()], ["communicator", "simulated-operation-manager"]
+        )
 
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=", "equipnet"]

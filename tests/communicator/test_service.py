@@ -470,6 +470,8 @@ class ReadWriteTests(PairTestCase):
         They count for each communicator alone, begin again after the last, and pass over one that is under way.
         """
         one, other = self.communicators()
+        third = Communicator("c", "h", 1, "h", 0, connect=False, reactor=self.clock)
+        self.assertEqual([each.next_sequence_id() for each in (one, one, third)], [1, 2, 1])
         one._sequence_id = LAST_SEQUENCE_ID - 1
         first = one.execute(m.Enable())
         self.assertEqual(one.next_sequence_id(), 1)
