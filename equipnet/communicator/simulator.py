@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from equipnet.communicator import message as m
 from equipnet.communicator.dialect import TERMINATOR, encode
 from equipnet.communicator.mount import Motion, Part, mount
-from equipnet.communicator.service import Communicator, _with
+from equipnet.communicator.service import Communicator, with_values
 from equipnet.connection.address import Address, parse_address, parse_listen
 from equipnet.errors import Disconnected
 
@@ -359,7 +359,7 @@ class OperationManagerSimulator(Communicator):
         for code, error in tuple(self.errors.items()):
             if isinstance(command, m.SafetyReset) or code // 100 == command.code // 100:
                 del self.errors[code]
-                self._reply(_with(error, {"on": False, "active": False, "timestamp": None}), None)
+                self._reply(with_values(error, {"on": False, "active": False, "timestamp": None}), None)
 
     # What becomes of it
 
@@ -396,7 +396,7 @@ class OperationManagerSimulator(Communicator):
         code = _SUBSYSTEMS[action.parts[0]] + 99
         self._fails(action, code, f"Superseded by {type(by).__name__}")
         error = self.errors.pop(code)
-        self._reply(_with(error, {"on": False, "active": False, "timestamp": None}), None)
+        self._reply(with_values(error, {"on": False, "active": False, "timestamp": None}), None)
 
     def _fails(self, action: _Action, code: int, why: str) -> None:
         subsystem = code // 100 * 100

@@ -229,6 +229,54 @@ class PairTests(PairTestCase):
             self.assertEqual([each[1] for each in self.calls if each[0] == "a"], [False, True])
         self.close(one, other)
 
+    def test_reconnect(self) -> None:
+        """
+        Both halves are closed and connected again, also by who counts tries, and while they are being closed.
+        """
+        one, other = self.pairs()
+        one.connect(), other.connect()
+        self.pump()
+        for again in (lambda: one.reconnect(), lambda: one.reconnect(max_attempts=3)):
+            ready = again()
+            self.assertIs(one.state, State.DISCONNECTING)
+            self.clock.pump([0.1] * 8)
+            self.assertIs(self.successResultOf(ready), one)
+        one.close()
+        self.assertEqual(one.client_port, 0)
+        one.startService()
+        self.clock.pump([0.1] * 8)
+        self.assertTrue(one.connected and other.connected)
+        self.close(one, other)
+
+    def test_loss_in_every_state(self) -> None:
+        """
+        A half that is the only one may go, for either reason, and comes back alone.
+        """
+        for reason in (ConnectionDone(), ConnectionLost()):
+            one, other = self.pairs()
+            other.wait_server_port(), one.wait_server_port()
+            one.connect().addErrback(lambda _: None)
+            self.pump()
+            assert one.client is not None and one.server is not None
+            self.assertEqual((one.state, one.client_connected), (State.CONNECTED, True))
+            self.calls.clear()
+            one.client.protocol.connectionLost(Failure(reason))
+            self.assertEqual([each for each in self.calls if each[0] == "a"], [("a", False, False)])
+            self.assertIn(one.state, (State.CONNECTING, State.WAITING))
+            one.close(), other.close()
+            self.pump()
+            one.wait_server_port()
+            other.connect().addErrback(lambda _: None)
+            self.clock.pump([0.1] * 8)
+            self.assertEqual((one.state, one.server_connected), (State.CONNECTED, True))
+            self.calls.clear()
+            assert one.server.protocol is not None
+            one.server.protocol.connectionLost(Failure(reason))
+            self.assertEqual([each for each in self.calls if each[0] == "a"], [("a", False, False)])
+            self.assertIs(one.state, State.WAITING)
+            one.close(), other.close()
+            self.pump()
+
     def test_connect_to_port(self) -> None:
         """
         Without a port nothing can be connected; the one that connect gives is kept.
@@ -568,11 +616,13 @@ class ExecuteTests(PairTestCase):
         The caller's timeout is for the whole of it.
         """
         first, second = self.csc.execute(m.Enable(), 1.0), self.csc.execute(m.Disable(), 10.0)
+        self.pump()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.arrive(self.csc, b"0\n2\n1\n" + STAMP + b"\n60000")
         self.clock.advance(1)
         self.failureResultOf(first, EquipmentTimeout)
         self.clock.advance(9)
-        self.failureResultOf(second, EquipmentTimeout)
+        self.assertEqual(self.failureResultOf(second, EquipmentTimeout).value.seconds, 10.0)
 
     def test_no_limit(self) -> None:
         """
