@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,8 +78,6 @@ class _ConversationSection(ConnectionSection):
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        import codecs
-
         try:
             codecs.lookup(name)
         except LookupError as error:
@@ -139,6 +138,10 @@ class HsmsSection(_ConversationSection):
                 raise ValueError("an active connection needs the address of the other side")
             if self.listen is not None:
                 raise ValueError("an active connection does not listen")
+            if self.retry.model_fields_set - {"attempts"}:
+                raise ValueError(
+                    "timers.t5 says when an active connection is tried again; retry only has attempts here"
+                )
             _Where(address=self.address)  # type: ignore[arg-type]  # a validator reads the text
         else:
             if self.listen is None:

@@ -16,6 +16,7 @@ from typing import Protocol as Shape
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -490,7 +491,7 @@ class HsmsProtocol(WireProtocol):
         if self._put:
             self._flush()
 
-    def connectionLost(self, reason: Any = None) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.ended_by is None:
             self._tell_closing(f"{self.peer} is gone")
         if self._closing_late is not None and self._closing_late.active():

@@ -114,6 +114,7 @@ class HsmsSectionTests(SynchronousTestCase):
             ({"mode": "active"}, "needs the address"),
             ({"mode": "active", "address": "h:1", "listen": "tcp:1"}, "does not listen"),
             ({"mode": "active", "address": "h"}, "is not an address"),
+            ({"mode": "active", "address": "h:1", "retry": {"maximum": 9.0}}, "timers.t5"),
             ({"mode": "passive"}, "where to listen"),
             ({"mode": "passive", "listen": "udp:1"}, "UDP"),
             ({"mode": "passive", "listen": "tcp:1", "address": "etcher"}, "address"),

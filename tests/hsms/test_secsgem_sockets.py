@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, TestCase
 
 from equipnet.connection.state import State
-from equipnet.hsms import EquipmentSimulator, HsmsActiveConnection, MessageRejected, Timers
+from equipnet.errors import EquipmentConnectionError
+from equipnet.hsms import EquipmentSimulator, HsmsActiveConnection, Timers
 from equipnet.secs import A, B, L, Message
 
 reactor: Any = installed
@@ -97,7 +98,7 @@ class SecsgemTests(TestCase):
             try:
                 await host.request(Message(1, 1, True))
                 return
-            except MessageRejected:
+            except EquipmentConnectionError:
                 await deferLater(reactor, 0.02)
                 if attempt % 5 == 4:
                     await host.reconnect()
