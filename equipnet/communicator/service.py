@@ -319,6 +319,8 @@ class ClientServerPair(Connection):
             )
             self.server.add_observer(self._server_moved)
         self._halves: list[Any] = [half for half in (self.client, self.server) if half is not None]
+        for half in self._halves:
+            half.log = self.log
         self._up = dict.fromkeys(self._halves, False)
         self._beginning = False
         self._retry_forever = RetryPolicy.fixed(self.connect_retry_interval)
@@ -390,7 +392,11 @@ class ClientServerPair(Connection):
         """
         if self.server is None:
             return fail(LocalProtocolError(f"{self.name} does not listen"))
-        if self.state is State.STOPPED and self._closing is None:
+        if self._closing is not None:
+            later: Deferred[None] = Deferred()
+            self._later.append(later)
+            return later.addCallback(lambda _: self.wait_server_port())
+        if self.state is State.STOPPED:
             self._begin_with(client=False, attempts=None)
         return self.server.when_ready().addCallback(lambda _: self.server_port)
 
@@ -437,6 +443,12 @@ class ClientServerPair(Connection):
         later: Deferred[None] = Deferred()
         self._later.append(later)
         return later.addCallback(lambda _: self._connect_when_closed(max_attempts))
+
+    def disconnect(self) -> Deferred[None]:
+        closed = super().disconnect()
+        if self._closing is None:
+            self._end_waits()
+        return closed
 
     def close_client(self) -> Deferred[None]:
         """Close the client half, and leave it closed until `connect` is called; the Deferred fires when it is."""
@@ -709,6 +721,16 @@ class ClientServerPair(Connection):
     def _close(self, error: Disconnected) -> None:
         self._fail(self._waiting, error)
         DeferredList([half.disconnect() for half in self._halves]).addCallback(lambda _: self._closed())
+
+    def _closed(self) -> None:
+        self._end_waits()
+        super()._closed()
+
+    def _end_waits(self) -> None:
+        """Fail those who wait for a half that is closed: when it is closed again it does no more than that."""
+        for half in self._halves:
+            if half.state is State.STOPPED:
+                half.disconnect()
 
     def _tapped(self, direction: str, raw: bytes, value: object) -> None:
         traffic = Traffic(self.name, time.time(), direction, raw, value)

@@ -6,6 +6,8 @@ import gc
 import logging
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
@@ -40,6 +42,21 @@ from equipnet.errors import (
 from equipnet.interfaces import IConnection, Traffic
 
 from ..connection.doubles import FakeEndpoint
+
+#: What may happen to a pair.
+STEPS = (
+    "pump",
+    "pump",
+    "fin",
+    "rst",
+    "connect",
+    "reconnect",
+    "close",
+    "close_client",
+    "startService",
+    "read",
+    "wait_server_port",
+)
 
 STAMP = b"2020-04-06T22:33:57.335"
 
@@ -364,6 +381,62 @@ class PairTests(PairTestCase):
         self.failureResultOf(up, Disconnected)
         self.failureResultOf(ready, Disconnected)
         self.successResultOf(closed)
+
+    def test_begins_at_once(self) -> None:
+        """
+        With ``connect`` the pair begins when it is made.
+        """
+        endpoint = FakeEndpoint()
+        csc = Communicator("csc", endpoint, 0, None, 0, dialect="json", reactor=self.clock)
+        self.assertEqual((len(endpoint.attempts), csc.state), (1, State.CONNECTING))
+        task: Any = csc.connect_task
+        self.assertNoResult(task)
+        closed = csc.close()
+        self.successResultOf(task)
+        self.successResultOf(closed)
+
+    @given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(STEPS)), max_size=25), st.booleans())
+    def test_anything_in_any_order(self, steps: list[tuple[int, str]], whimsical: bool) -> None:
+        """
+        Whatever happens in whatever order: the state says what is, every wait ends, and closing leaves nothing.
+        """
+        self.clock = Clock()
+        pairs = self.pairs()
+        waits: list[Deferred[Any]] = []
+
+        def whim(pair: ClientServerPair) -> None:
+            if whimsical and len(waits) < 60:
+                waits.append(pair.connect() if len(waits) % 3 else pair.close_client())
+
+        for pair in pairs:
+            pair.connect_callback = whim
+        for which, step in steps:
+            pair = pairs[which]
+            assert pair.client is not None and pair.server is not None
+            if step == "pump":
+                self.clock.pump([0.1] * 4)
+            elif step in ("fin", "rst"):
+                protocol = (pair.client if len(waits) % 2 else pair.server).protocol
+                if protocol is not None and not protocol.hanging_up:
+                    transport = protocol.transport
+                    transport.loseConnection() if step == "fin" else transport.abortConnection()
+            elif step == "startService":
+                pair.startService()
+            else:
+                waits.append(getattr(pair, step)())
+            if pair.state is State.READY:
+                self.assertTrue(pair.client_connected or pair.client.protocol.hanging_up)
+        for pair in pairs:
+            pair.connect_callback = None
+        closed = [pair.close() for pair in pairs]
+        self.clock.pump([0.1] * 20)
+        for each in closed:
+            self.successResultOf(each)
+        for wait in waits:
+            self.assertTrue(wait.called)
+            wait.addErrback(lambda reason: reason.trap(ConnectFailed, Disconnected, HalfNotConnected, ConnectionReset))
+        self.assertEqual([pair.state for pair in pairs], [State.STOPPED] * 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class ReadWriteTests(PairTestCase):

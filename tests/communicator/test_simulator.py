@@ -21,8 +21,12 @@ from equipnet.communicator import (
 from equipnet.communicator import message as m
 from equipnet.communicator.mount import Motion
 from equipnet.errors import EquipmentTimeout
+from examples.howto.telescope import test_telescope
 
 from .test_message import COMMANDS
+
+#: The example of the guide "Command a telescope mount".
+TelescopeTests = test_telescope.TelescopeTests
 
 
 class MotionTests(SynchronousTestCase):
