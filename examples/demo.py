@@ -29,6 +29,8 @@ CONFIG = FOLDER / "lab.toml"
 COMMANDS = Path(sys.executable).parent
 #: Seconds in which anything of this must have happened.
 PATIENCE = 20.0
+#: The exit code by which a shell knows that Ctrl-C ended a command.
+INTERRUPTED = 130
 
 console = Console(highlight=False)
 
@@ -80,6 +82,9 @@ class Demo:
             "tls:localhost:15026", name="thermometer (TLS)", termination="\r\n", tls=tls, **common
         )
         self.barometer = Instrument("UDP::127.0.0.1::15027", name="barometer (UDP)", termination="\n", **common)
+        self._part: Deferred[str] | None = None
+        #: Whether a signal came before everything was seen.
+        self.interrupted = False
         self.instruments = (self.dmm, self.thermometer, self.barometer)
         self.messages = dict.fromkeys((instrument.name for instrument in self.instruments), 0)
         for instrument in self.instruments:
@@ -104,8 +109,11 @@ class Demo:
             for number, (title, part) in enumerate(self.parts(), 1):
                 console.print(f"[bold]{number}[/] {title}", soft_wrap=True)
                 try:
-                    seen = await Deferred.fromCoroutine(part()).addTimeout(PATIENCE, self.reactor)
+                    self._part = Deferred.fromCoroutine(part()).addTimeout(PATIENCE, self.reactor)
+                    seen = await self._part
                 except Exception as error:
+                    if self.interrupted:
+                        return False
                     console.print(f"  [red]failed:[/] {type(error).__name__}: {error}", soft_wrap=True)
                     console.print("[bold]The end of the node's log:[/]")
                     console.print(self.node.log.decode(errors="replace"), markup=False, soft_wrap=True)
@@ -116,10 +124,16 @@ class Demo:
             await gatherResults([instrument.disconnect() for instrument in self.instruments])
             await self.node.end("KILL")
 
+    def interrupt(self) -> None:
+        """End the part that is shown, and begin no other one."""
+        self.interrupted = True
+        if self._part is not None:
+            self._part.cancel()
+
     async def connect(self) -> str:
         for instrument in self.instruments:
             instrument.startService()
-        await gatherResults([instrument.when_ready() for instrument in self.instruments])
+        await gatherResults([instrument.when_ready() for instrument in self.instruments], consumeErrors=True)
         # A UDP port is "connected" to whether anybody is there or not.
         while True:
             try:
@@ -130,7 +144,9 @@ class Demo:
         return ", ".join(f"{instrument.name} is {instrument.state.value}" for instrument in self.instruments)
 
     async def identify(self) -> str:
-        replies = await gatherResults([instrument.query("*IDN?") for instrument in self.instruments])
+        replies = await gatherResults(
+            [instrument.query("*IDN?") for instrument in self.instruments], consumeErrors=True
+        )
         expect(replies, ["ACME,DMM 4000,123456,1.0", "ACME,TC 12,42,2.1", "ACME,BARO 1,7,0.9"])
         return "; ".join(replies)
 
@@ -213,12 +229,36 @@ def expect(seen: object, wanted: object) -> None:
         raise AssertionError(f"{seen!r} was seen where {wanted!r} should be")
 
 
-async def main(reactor: Any) -> None:
-    """Run the parts once; with ``--once`` that is all."""
-    good = await Demo(reactor).run()
-    if not good:
-        raise SystemExit(1)
+def show() -> int:
+    """Run the parts; gives 0 when all were as they should be, and what a shell expects when a signal came first."""
+    good = interrupted = False
+
+    async def run(reactor: Any) -> None:
+        nonlocal good, interrupted
+        demo = Demo(reactor)
+        ended: Deferred[None] = Deferred()
+
+        def interrupt() -> Deferred[None]:
+            if not ended.called:
+                demo.interrupt()
+            return ended
+
+        reactor.addSystemEventTrigger("before", "shutdown", interrupt)
+        try:
+            good = await demo.run()
+        finally:
+            interrupted = demo.interrupted
+            ended.callback(None)
+
+    try:
+        react(run)
+    except SystemExit as end:
+        if interrupted:
+            return INTERRUPTED
+        if end.code or not good:
+            return 1
     console.print("[bold green]All of it works.[/]")
+    return 0
 
 
 def stay() -> int:
@@ -235,16 +275,12 @@ def stay() -> int:
     except KeyboardInterrupt:
         # The terminal's Ctrl-C has reached the node as well; elsewhere it is told here.
         node.send_signal(signal.SIGTERM)
-        return node.wait()
+        node.wait()
+        return 0
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
     if arguments not in ([], ["--once"]):
         sys.exit("usage: demo.py [--once]")
-    try:
-        react(main)
-    except SystemExit as end:
-        if end.code or arguments:
-            raise
-    sys.exit(stay())
+    sys.exit(show() or (0 if arguments else stay()))

@@ -133,10 +133,8 @@ class ProcessTests(SynchronousTestCase):
         ended = self.run_python(EXAMPLES / "first_reply.py")
         self.assertEqual((ended.stdout, ended.stderr), ((EXAMPLES / "first_reply.txt").read_text(), ""))
 
-    def test_demo(self) -> None:
-        """
-        All parts of the demonstration succeed.
-        """
+    def check_demo(self) -> None:
+        """Skip a test of the demonstration where it cannot run."""
         if not all((Path(sys.executable).parent / command).exists() for command in ("twistd", "equipnet")):
             raise SkipTest("the commands that it runs are not installed")
         for port in (15025, 15026, 15027):
@@ -147,8 +145,33 @@ class ProcessTests(SynchronousTestCase):
                     free.bind(("127.0.0.1", port))
                 except OSError as error:
                     raise SkipTest(f"somebody else has its port {port}") from error
+
+    def test_demo(self) -> None:
+        """
+        All parts of the demonstration succeed.
+        """
+        self.check_demo()
         ended = self.run_python(EXAMPLES / "demo.py", "--once")
         self.assertEqual(ended.stdout.splitlines()[-1], "All of it works.")
+
+    def test_demo_interrupted(self) -> None:
+        """
+        A demonstration that a signal ends in the middle has not seen everything, says so by its exit code, does not
+        begin to stay, and leaves no node behind.
+        """
+        self.check_demo()
+        demo = subprocess.Popen(
+            [sys.executable, EXAMPLES / "demo.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.addCleanup(demo.kill)
+        assert demo.stdout is not None
+        while not demo.stdout.readline().startswith(b"  "):  # what was seen in the first part: the node runs
+            pass
+        demo.terminate()
+        # The node has the same output, which ends with the last process that has it.
+        rest, _ = demo.communicate(timeout=LIMIT)
+        self.assertEqual((demo.returncode, b"All of it works" in rest), (130, False))
+        self.check_demo()
 
     def test_with_pytest(self) -> None:
         """
