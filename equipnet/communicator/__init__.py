@@ -2,13 +2,8 @@
 
 from equipnet.communicator.dialect import DIALECTS, Dialect
 from equipnet.communicator.mount import Part
-from equipnet.communicator.service import (
-    ClientServerPair,
-    Communicator,
-    ConnectionReset,
-    HalfNotConnected,
-    join_in_memory,
-)
+from equipnet.communicator.pair import ClientServerPair, ConnectionReset, HalfNotConnected, join_in_memory
+from equipnet.communicator.service import Communicator
 from equipnet.communicator.session import CommandFailed, CommandRejected, CommandSuperseded
 from equipnet.communicator.simulator import Fault, OperationManagerSimulator
 

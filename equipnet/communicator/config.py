@@ -17,7 +17,7 @@ from equipnet.interfaces import IConnection, INode
 
 
 class PairSection(ConnectionSection):
-    """What both kinds can say; the keys are the parameters of `equipnet.communicator.service.ClientServerPair`."""
+    """What both kinds can say; the keys are the parameters of `equipnet.communicator.pair.ClientServerPair`."""
 
     dialect: Literal["v0.9", "v0.13", "json"] = "v0.9"
     max_frame_size: PositiveInt = 1 << 16
