@@ -271,12 +271,13 @@ def stay() -> int:
         "  .venv/bin/equipnet check examples/lab.toml\n"
     )
     try:
-        return node.wait()
+        code = node.wait()
     except KeyboardInterrupt:
         # The terminal's Ctrl-C has reached the node as well; elsewhere it is told here.
         node.send_signal(signal.SIGTERM)
-        node.wait()
-        return 0
+        code = node.wait()
+    # Ctrl-C is the good end of it.
+    return 0 if code in (-signal.SIGINT, -signal.SIGTERM) else code
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -154,6 +155,34 @@ class ProcessTests(SynchronousTestCase):
         ended = self.run_python(EXAMPLES / "demo.py", "--once")
         self.assertEqual(ended.stdout.splitlines()[-1], "All of it works.")
 
+    def test_demo_stays(self) -> None:
+        """
+        Without ``--once`` the node stays, with something to look at, until a signal ends it well.
+        """
+        self.check_demo()
+        demo = subprocess.Popen(
+            [sys.executable, EXAMPLES / "demo.py"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # Who runs the tests in the background may have it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+        def kill_all() -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(demo.pid, signal.SIGKILL)
+
+        self.addCleanup(kill_all)
+        assert demo.stdout is not None
+        while b"thermometer: connected -> ready" not in demo.stdout.readline():
+            self.assertIsNone(demo.poll())
+        # As a terminal does, to all processes at once.
+        os.killpg(demo.pid, signal.SIGINT)
+        rest, _ = demo.communicate(timeout=LIMIT)
+        self.assertEqual(demo.returncode, 0, rest)
+
     def test_demo_interrupted(self) -> None:
         """
         A demonstration that a signal ends in the middle has not seen everything, says so by its exit code, does not
@@ -166,7 +195,7 @@ class ProcessTests(SynchronousTestCase):
         self.addCleanup(demo.kill)
         assert demo.stdout is not None
         while not demo.stdout.readline().startswith(b"  "):  # what was seen in the first part: the node runs
-            pass
+            self.assertIsNone(demo.poll())
         demo.terminate()
         # The node has the same output, which ends with the last process that has it.
         rest, _ = demo.communicate(timeout=LIMIT)
