@@ -207,7 +207,7 @@ class SentTests(SynchronousTestCase):
         for make in (
             lambda: HtosMotorMoveStarted("m" * 80, 1.0),
             lambda: HtosMotorMoveCompleted("phi", 1.0, "s" * 80),
-            lambda: HtosMotorMoveCompleted("m" * 79, 1.0, "s" * 79),
+            lambda: HtosMotorMoveCompleted("m" * 79, 1e20, "s" * 79),
             lambda: HtosMotorMoveCompleted("phi", float("nan")),
             lambda: HtosMotorMoveCompleted("phi", float("inf")),
             lambda: HtosMotorMoveCompleted("phi", 1e300),
