@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -123,7 +123,15 @@ class Node(MultiService):
 
     def startService(self) -> None:
         self.running = 1
-        for service in self._needed_first():
+        # twistd starts services before the reactor runs and takes signals. A Ctrl-C at that time would be an exception
+        # in whichever Deferred is being run, and be lost there.
+        if IReactorCore.providedBy(self._clock):
+            self._clock.callWhenRunning(self._start_all)
+        else:
+            self._start_all()
+
+    def _start_all(self) -> None:
+        for service in self._needed_first() if self.running else ():
             self._start(service, service.startService)
 
     def stopService(self) -> Deferred[None]:

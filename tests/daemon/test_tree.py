@@ -8,7 +8,7 @@ from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.task import Clock
-from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -164,6 +164,23 @@ class StartTests(NodeTests):
         fake.disownServiceParent()
         self.assertEqual(self.diary.take(), ["a closes"])
         self.assertEqual(dict(self.node.connections), {})
+
+    def test_before_the_reactor(self) -> None:
+        """
+        A node that is started before its reactor runs, as twistd does, starts its connections when that does; one that
+        is stopped by then does not.
+        """
+        for stopped, starts in ((False, ["a starts"]), (True, [])):
+            reactor = MemoryReactorClock()
+            self.node = Node("bl831", 2.0, reactor)
+            self.add("a")
+            self.node.startService()
+            self.assertEqual(self.diary.take(), [])
+            if stopped:
+                self.successResultOf(self.node.stopService())
+                self.diary.take()
+            reactor.run()
+            self.assertEqual(self.diary.take(), starts)
 
     def test_other_services(self) -> None:
         """
