@@ -49,4 +49,7 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 default_role = "py:obj"  # `IConnection` in a docstring is a link, where there is something to link to
 
+# Each wire format has its own `Message`: a name that is not qualified may have more than one target.
+suppress_warnings = ["ref.python"]
+
 doctest_test_doctest_blocks = "default"  # what looks like a Python session runs, in docstrings too
