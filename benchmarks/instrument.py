@@ -342,11 +342,11 @@ async def thousand(port: int) -> None:
     for _ in range(5):
         ours.append(await poll([instrument.query for instrument in instruments], 2.0))
         theirs.append(await poll([protocol.query for protocol in plain], 2.0))
-    rate = statistics.median(o[0] / t[0] for o, t in zip(ours, theirs, strict=True))
-    late = statistics.median(o[1] / t[1] for o, t in zip(ours, theirs, strict=True))
-
-    def middle(figures: list[tuple[float, float]], column: int) -> float:
-        return statistics.median(figure[column] for figure in figures)
+    rate = statistics.median_low(o[0] / t[0] for o, t in zip(ours, theirs, strict=True))
+    late = statistics.median_low(o[1] / t[1] for o, t in zip(ours, theirs, strict=True))
+    # The figures of the round that has the ratio, so that they fit it.
+    fast = next((o[0], t[0]) for o, t in zip(ours, theirs, strict=True) if o[0] / t[0] == rate)
+    slow = next((o[1], t[1]) for o, t in zip(ours, theirs, strict=True) if o[1] / t[1] == late)
 
     for protocol in plain:
         protocol.transport.loseConnection()
@@ -357,10 +357,10 @@ async def thousand(port: int) -> None:
     table(
         "1000 instruments in one process",
         [
-            ("equipnet, closed loop", f"{middle(ours, 0):,.0f}/s", "", ""),
-            ("plain LineReceivers", f"{middle(theirs, 0):,.0f}/s", f"{rate:.2f}", "at least 0.75"),
-            ("equipnet, 99th percentile", f"{middle(ours, 1) * 1e3:.0f} ms", "", ""),
-            ("plain LineReceivers", f"{middle(theirs, 1) * 1e3:.0f} ms", f"{late:.2f}", "under 2"),
+            ("equipnet, closed loop", f"{fast[0]:,.0f}/s", "", ""),
+            ("plain LineReceivers", f"{fast[1]:,.0f}/s", f"{rate:.2f}", "at least 0.75"),
+            ("equipnet, 99th percentile", f"{slow[0] * 1e3:.0f} ms", "", ""),
+            ("plain LineReceivers", f"{slow[1] * 1e3:.0f} ms", f"{late:.2f}", "under 2"),
             ("memory of an instrument, its socket's included", f"{each / 1e3:.1f} kB", "", "at most 30 kB"),
             ("1000 idle instruments", f"{idle * 100:.2f} % of a core", "", "under 0.5 %"),
         ],

@@ -180,6 +180,8 @@ class Instrument(Settings, ClientConnection):
         self.resync_gap = resync_gap
         if self.resync is Resync.GAP and not (resync_gap and 0 < resync_gap < math.inf):
             raise ValueError("resync by a gap needs a resync_gap of more than 0 seconds")
+        if queue_limit < 1:
+            raise ValueError(f"queue_limit is {queue_limit}, less than 1")
         self.queue_limit = queue_limit
         self.degraded = False
         self._degraded_observers: list[Callable[[Instrument, bool, str], object]] = []

@@ -350,6 +350,13 @@ class BasicsTests(InstrumentTestCase):
 class QueueTests(InstrumentTestCase):
     """Operations wait their turn."""
 
+    def test_no_room(self) -> None:
+        """
+        A queue without room for anything is refused.
+        """
+        with self.assertRaisesRegex(ValueError, "queue_limit is 0"):
+            self.make(queue_limit=0)
+
     def test_order(self) -> None:
         """
         Queries are asked one after the other, in the order of the calls.
