@@ -81,6 +81,12 @@ class SimulatedDcssSection(ConnectionSection):
             raise ValueError(f"DCS is simulated over plain TCP only, not over {address.scheme}")
         return address
 
+    @model_validator(mode="after")
+    def _has_two_ports(self) -> SimulatedDcssSection:
+        if self.listen == self.gui and self.listen.port != 0:
+            raise ValueError(f"hardware servers and GUIs cannot both connect to {self.gui}")
+        return self
+
     def listens_on(self) -> tuple[Address, ...]:
         return (self.listen, self.gui)
 

@@ -32,3 +32,8 @@ simulated_operation_manager = Kind(
     "a telescope mount that takes MTMount's commands and moves, with faults on request",
     "equipnet.communicator.config.SimulatedOperationManagerSection",
 )
+simulated_dcss = Kind(
+    "simulated-dcss",
+    "a dcss with the devices of a database.dat file and a port for GUIs, with faults on request",
+    "equipnet.dcs.simulator_config.SimulatedDcssSection",
+)
