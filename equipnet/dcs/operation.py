@@ -104,7 +104,17 @@ class Task:
         ``"soft"`` or ``"hard"`` once it should end, before that empty.
     """
 
-    __slots__ = ("abort_mode", "connection", "deferred", "in_thread", "key", "owed", "patience", "protocol")
+    __slots__ = (
+        "abort_mode",
+        "connection",
+        "coroutine",
+        "deferred",
+        "in_thread",
+        "key",
+        "owed",
+        "patience",
+        "protocol",
+    )
 
     #: Whether ``stoh_abort_all`` ends it.
     abortable = True
@@ -117,6 +127,7 @@ class Task:
         self.owed = True
         self.in_thread = False
         self.deferred: Deferred[Any] | None = None
+        self.coroutine: Any = None
         self.patience: IDelayedCall | None = None
 
     def completion(self, result: Any) -> Message:

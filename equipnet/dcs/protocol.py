@@ -33,6 +33,9 @@ from equipnet.errors import EquipmentConnectionError, EquipmentTimeout, NotConne
 #: The most bytes of a message, and the most that may wait for the other side to take them.
 DEFAULT_MESSAGE_LIMIT = DEFAULT_QUEUE_LIMIT = 16 * 1024 * 1024
 
+#: So many bytes leave in one piece at most, so that we see whether the other side takes them.
+PIECE = 65536
+
 #: Seconds that dcss may take to ask who we are.
 ASKING_TIME = 10.0
 
@@ -77,6 +80,7 @@ class DcsProtocol(WireProtocol):
         self._need = 0
         self._reading = False
         self._collected: list[bytes] = []
+        self._size = 0
         self._send_at_once: Callable[[bytes], None]
         # Bytes written since the transport asked us to pause, and who waits for it to go on.
         self._choked = False
@@ -108,6 +112,9 @@ class DcsProtocol(WireProtocol):
             self.tapped("out", raw, message)
         if self._reading:
             self._collected.append(raw)
+            self._size += len(raw)
+            if self._size > PIECE:
+                self._flush()
         else:
             self._write(raw)
 
@@ -222,6 +229,7 @@ class DcsProtocol(WireProtocol):
         if collected:
             raw = collected[0] if len(collected) == 1 else b"".join(collected)
             collected.clear()
+            self._size = 0
             if self.ended_by is None:
                 self._write(raw, self._send_at_once)
 

@@ -37,7 +37,6 @@ from equipnet.dcs.device import (
 from equipnet.dcs.message import (
     NAME_LIMIT,
     GenericMessage,
-    HtosClientIsHardware,
     HtosGetEncoderCompleted,
     HtosLog,
     HtosMotorMoveCompleted,
@@ -279,7 +278,7 @@ class DhsConnection(ClientConnection):
         )
         self.application = application
         self.dhs_name = dhs_name or application.dhs_name
-        if len(HtosClientIsHardware(self.dhs_name).name) > 39 or self.dhs_name.split() != [self.dhs_name]:
+        if len(self.dhs_name) > 39 or self.dhs_name.split() != [self.dhs_name]:
             raise ValueError(f"{self.dhs_name!r} cannot be the name of a DHS: one word of up to 39 characters")
         if protocol not in (1, 2):
             raise ValueError(f"protocol is {protocol}, neither 1 nor 2")
@@ -479,6 +478,7 @@ class DhsConnection(ClientConnection):
         try:
             result = self._run_in_thread(function, *arguments) if thread else function(*arguments)
             if iscoroutine(result):
+                task.coroutine = result
                 result = Deferred.fromCoroutine(result)
         except Exception:
             result = Failure()
@@ -528,7 +528,12 @@ class DhsConnection(ClientConnection):
         _deferred(task.abort, mode == "hard").addErrback(
             lambda reason: self.log.failure("{name}: aborting {task!r} raised", reason, name=self.name, task=task)
         )
-        if task.deferred is not None and not task.in_thread:
+        if task.in_thread or task.deferred is None:
+            return
+        if task.coroutine is not None and task.coroutine.cr_running:
+            # It is this very code that has ended the connection; it can be cancelled where it waits.
+            self.reactor.callLater(0, _cancel, task)
+        else:
             task.deferred.cancel()
 
     def _abandon(self, task: Task) -> None:
@@ -1106,6 +1111,11 @@ def _stop_waiting(task: Task) -> None:
     patience, task.patience = task.patience, None
     if patience is not None and patience.active():
         patience.cancel()
+
+
+def _cancel(task: Task) -> None:
+    if task.deferred is not None:
+        task.deferred.cancel()
 
 
 def _mode(mode: str) -> str:

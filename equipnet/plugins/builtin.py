@@ -32,6 +32,11 @@ simulated_operation_manager = Kind(
     "a telescope mount that takes MTMount's commands and moves, with faults on request",
     "equipnet.communicator.config.SimulatedOperationManagerSection",
 )
+dhs = Kind(
+    "dhs",
+    "a hardware server (DHS) of a beamline's dcss, with operations and devices of its author",
+    "equipnet.dcs.config.DhsSection",
+)
 simulated_dcss = Kind(
     "simulated-dcss",
     "a dcss with the devices of a database.dat file and a port for GUIs, with faults on request",
