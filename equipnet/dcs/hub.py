@@ -107,6 +107,8 @@ class Hub:
     on_completion, on_update
         Called when a hardware server reports an end (the sort, what is known of it), and what an operation or a motor
         reports in between.
+    on_configured
+        Called with the name of a hardware server when each of its motors has been configured, or asked for.
     complaints
         What hardware servers sent that a real dcss only writes into its log, or does not survive.
     operations
@@ -121,11 +123,14 @@ class Hub:
         self.listeners: list[Callable[[str], object]] = []
         self.on_completion: Callable[[str, Completion], object] = lambda kind, completion: None
         self.on_update: Callable[[str, Completion], object] = lambda kind, completion: None
+        self.on_configured: Callable[[str], object] = lambda host: None
         self.complaints: deque[str] = deque(maxlen=COMPLAINTS)
         self.operations: dict[tuple[str, str], bool] = {}
         self.links: dict[str, Link] = {}
         # Motors that have been told to move, whether they have said so themselves or not.
         self._asked: set[str] = set()
+        # Motors that were registered, but neither configured nor asked for.
+        self._bare: dict[str, set[str]] = {}
 
     # Hardware servers come and go
 
@@ -141,12 +146,27 @@ class Hub:
         self.broadcast(f"stog_configure_hardware_host {host.name} {host.computer} online")
         for text in self.database.registrations(host.name):
             link.send(f"stoh_{text}")
+        self._bare[host.name] = {each.name for each in self.database.of_host(host.name) if isinstance(each, Motor)}
+        self._dressed(host.name, "")
+
+    def is_configured(self, host: str) -> bool:
+        """Whether a hardware server has configured, or asked for, each of its motors."""
+        return host in self._bare and not self._bare[host]
+
+    def _dressed(self, host: str, motor: str) -> None:
+        bare = self._bare.get(host)
+        if bare is not None:
+            was = motor in bare or not motor
+            bare.discard(motor)
+            if was and not bare:
+                self.on_configured(host)
 
     def disconnected(self, host: HardwareHost, link: Link) -> None:
         """Forget a hardware server; whatever belongs to it is reported as failed."""
         if self.links.get(host.name) is not link:
             return
         del self.links[host.name]
+        self._bare.pop(host.name, None)
         host.online = False
         self.broadcast(f"stog_configure_hardware_host {host.name} {host.computer} offline")
         was_active = False
@@ -256,6 +276,7 @@ class Hub:
             self.complain(f"{host.name} configured {words[0]!r}, which is no motor")
             return
         self.configure(motor, words[1:])
+        self._dressed(motor.host, motor.name)
 
     def configure(self, motor: Motor, words: Iterable[str]) -> None:
         """Take over as many fields as there are, and tell all who look on."""
@@ -275,6 +296,7 @@ class Hub:
         device = self.database.devices[words[0]]
         # It goes to the host of the device, whoever asked.
         self.send(device, f"stoh_{device.configuration()}")
+        self._dressed(device.host, device.name)
 
     def _operation_updated(self, host: HardwareHost, text: str, words: list[str]) -> None:
         seen = self.broadcast(_to_guis(text))

@@ -2,7 +2,7 @@
 A simulated dcss: the other side of a hardware server, with a port for GUIs, an API for tests, and faults on request::
 
     dcss = DcssSimulator("database.dat", reactor=clock)
-    await dcss.when_online("loopDHS")
+    await dcss.when_configured("loopDHS")
     found = await dcss.start_operation("getLoopTip", 0)
     await dcss.move("gonio_phi", 30)
 """
@@ -233,6 +233,7 @@ class DcssSimulator(ListeningConnection):
         self.hub = Hub(self.database, self.name)
         self.hub.on_completion = self._completed
         self.hub.on_update = self._updated
+        self.hub.on_configured = self._configured
         self.gui = GuiPort(
             self.hub,
             gui,
@@ -248,6 +249,7 @@ class DcssSimulator(ListeningConnection):
         self._faults: list[list[Any]] = []
         self._waits: list[_Wait] = []
         self._online: list[tuple[str, Deferred[None]]] = []
+        self._ready: list[tuple[str, Deferred[None]]] = []
         self._last_handle = 0
         for warning in self.database.warnings:
             self.log.warn("{name}: {warning}", name=self.name, warning=warning)
@@ -284,12 +286,27 @@ class DcssSimulator(ListeningConnection):
             hardware server of that name.
         """
         found = self.hub.host_named(host)
-        if found is None:
+        return self._when(host, found is not None and found.online, self._online)
+
+    def when_configured(self, host: str) -> Deferred[None]:
+        """
+        Wait until the motors of a hardware server can be moved.
+
+        Returns
+        -------
+        Deferred[None]
+            Fires when it is connected, and has configured each of its motors, or has asked for what we know of it; at
+            once when that is so already. Fails as `when_online` says.
+        """
+        return self._when(host, self.hub.is_configured(host), self._ready)
+
+    def _when(self, host: str, is_so: bool, queue: list[tuple[str, Deferred[None]]]) -> Deferred[None]:
+        if self.hub.host_named(host) is None:
             return fail(LocalProtocolError(f"there is no hardware host {host!r} in the database"))
-        if found.online:
+        if is_so:
             return succeed(None)
-        waiting: Deferred[None] = Deferred(lambda _: self._online.remove((host, waiting)))
-        self._online.append((host, waiting))
+        waiting: Deferred[None] = Deferred(lambda _: queue.remove((host, waiting)))
+        queue.append((host, waiting))
         return waiting
 
     # What users call: the beamline. Each Deferred[Completion] ends in one of the ways that `move` lists.
@@ -580,7 +597,9 @@ class DcssSimulator(ListeningConnection):
 
     def _fail_waits(self, error: EquipmentError) -> None:
         waits, self._waits = self._waits, []
-        online, self._online = self._online, []
+        online = [*self._online, *self._ready]
+        self._online.clear()
+        self._ready.clear()
         for wait in waits:
             wait.ended.errback(error)
         for _, waiting in online:
@@ -588,9 +607,15 @@ class DcssSimulator(ListeningConnection):
 
     def went_online(self, host: str) -> None:
         """Tell those who wait for a hardware server."""
-        for waiting in tuple(self._online):
-            if waiting[0] == host and waiting in self._online:
-                self._online.remove(waiting)
+        self._tell(self._online, host)
+
+    def _configured(self, host: str) -> None:
+        self._tell(self._ready, host)
+
+    def _tell(self, queue: list[tuple[str, Deferred[None]]], host: str) -> None:
+        for waiting in tuple(queue):
+            if waiting[0] == host and waiting in queue:
+                queue.remove(waiting)
                 waiting[1].callback(None)
 
 

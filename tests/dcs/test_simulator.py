@@ -518,6 +518,31 @@ class ApiTests(SimulatorTestCase):
         self.log_in()
         self.successResultOf(online)
 
+    def test_configured(self) -> None:
+        """
+        Its motors can be moved once each has been configured, or asked for.
+        """
+        configured = self.dcss.when_configured("loopDHS")
+        self.say("htos_send_configuration gonio_phi", "htos_send_configuration shutter")
+        self.assertNoResult(configured)
+        self.say("htos_configure_device camera_zoom 0.5")
+        self.successResultOf(configured)
+        self.successResultOf(self.dcss.when_configured("loopDHS"))
+        self.protocol.connectionLost(connectionDone)
+        self.failureResultOf(self.dcss.when_configured("nobody"), LocalProtocolError)
+        later = self.dcss.when_configured("loopDHS")
+        self.dcss.disconnect()
+        self.failureResultOf(later, Disconnected)
+
+    def test_no_motors(self) -> None:
+        """
+        Without motors nothing is waited for.
+        """
+        self.simulate(read_database("loopDHS\n3\nx 2\n\nEND\n"))
+        configured = self.dcss.when_configured("loopDHS")
+        self.log_in()
+        self.successResultOf(configured)
+
 
 class FaultTests(SimulatorTestCase):
     """What goes wrong on request."""
