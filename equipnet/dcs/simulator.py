@@ -252,7 +252,7 @@ class DcssSimulator(ListeningConnection):
         self._ready: list[tuple[str, Deferred[None]]] = []
         self._last_handle = 0
         for warning in self.database.warnings:
-            self.log.warn("{name}: {warning}", name=self.name, warning=warning)
+            self.log.warn("{name}: {text}", name=self.name, text=warning)
         if fault is not None:
             self.inject(fault)
 
