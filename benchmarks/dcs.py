@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -38,16 +39,16 @@ def run_equipnet(port: int) -> None:
     from equipnet.dcs import operation as op
 
     reactor: Any = installed
-    device = {
-        name: type(name, (base,), {"name": name})
-        for base, prefix, count in DEVICES
-        for name in (f"{prefix}{number}" for number in range(count))
-        for base in ({"m": Motor, "i": IonChamber, "s": Shutter, "e": Encoder, "t": StringDevice}[prefix],)
-    }
+    bases: dict[str, Any] = {"m": Motor, "i": IonChamber, "s": Shutter, "e": Encoder, "t": StringDevice}
+    device = tuple(
+        type(f"{prefix}{number}", (bases[prefix],), {"name": f"{prefix}{number}"})
+        for prefix, count in DEVICES
+        for number in range(count)
+    )
 
     class Server(HardwareServer):
         dhs_name = "bench"
-        devices = tuple(device.values())
+        devices = device
         held: "list[Deferred[None]]" = []
 
         @op("echo")
@@ -151,9 +152,9 @@ def run_bare(port: int) -> None:
 
 
 def run_pydhsfw(port: int) -> None:
-    from pydhsfw import dcss
-    from pydhsfw.dhs import Dhs
-    from pydhsfw.processors import register_message_handler
+    dcss: Any = import_module("pydhsfw.dcss")
+    dhs: Any = import_module("pydhsfw.dhs")
+    register_message_handler = import_module("pydhsfw.processors").register_message_handler
 
     held: list[str] = []
 
@@ -186,15 +187,13 @@ def run_pydhsfw(port: int) -> None:
         (asked, "stoc_send_client_type", "DcssStoCSendClientType"),
         (started, "stoh_start_operation", "DcssStoHStartOperation"),
     ):
-        from pydhsfw import dhs
-
         function.__annotations__ = {
             "message": getattr(dcss, kind, None) or getattr(dhs, kind),
             "context": dcss.DcssContext,
         }
         register_message_handler(command)(function)
     sys.argv = sys.argv[:1]
-    server = Dhs()
+    server = dhs.Dhs()
     server.start()
     server.wait({signal.SIGTERM})
 
@@ -202,7 +201,7 @@ def run_pydhsfw(port: int) -> None:
 SERVERS: dict[str, Callable[[int], None]] = {"bare": run_bare, "equipnet": run_equipnet, "pydhsfw": run_pydhsfw}
 
 #: A burst as a real beamline has it: 112 devices, 13 of them operations.
-DEVICES = (("", "m", 69), ("", "i", 14), ("", "s", 9), ("", "e", 5), ("", "t", 2))
+DEVICES = (("m", 69), ("i", 14), ("s", 9), ("e", 5), ("t", 2))
 BURST = [
     *(f"stoh_register_real_motor m{number} hw" for number in range(69)),
     *(f"stoh_register_ion_chamber i{number} hw 1 timer standard\n" for number in range(14)),
@@ -389,9 +388,8 @@ def main() -> None:
     for what, figure, wanted in single:
         print(f"{what:40}{'':>12}{figure:12.3f}{'':8}  at most {wanted}")
     arrived, last, seconds = last_words()
-    print(
-        f"{'SIGTERM with 3,000 updates queued':40}{'':>12}{arrived:>12,}{'':8}  all; then {last!r}; ended in {seconds:.2f} s"
-    )
+    what = "SIGTERM with 3,000 updates queued"
+    print(f"{what:40}{'':>12}{arrived:>12,}{'':8}  all; then {last!r}; ended in {seconds:.2f} s")
     for server in servers.values():
         server.close()
 

@@ -10,12 +10,13 @@ The sources of all rules here are a dcss of 2014 to 2018, and the Blu-Ice/DCS Ad
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from math import isfinite
 from typing import Any, ClassVar, TypeVar
 
-from equipnet.dcs.tcl import REPLACED, balanced, join, number, one_word, quote, split
+from equipnet.dcs.tcl import REPLACED, balanced, join, number, one_word, plain, quote, split
 from equipnet.errors import LocalProtocolError, RemoteProtocolError
 
 #: Bytes of a message in protocol 1, and of every message of the handshake.
@@ -37,6 +38,9 @@ LINE_LIMIT = 500_000
 _MOTOR_LINE_LIMIT = 199
 
 _M = TypeVar("_M", bound="Message")
+
+#: What dcss would lose on the way, and what its Tcl programs would take for something else.
+_LOST = re.compile(f"[{re.escape(REPLACED)}\\0\\r\\\\]").search
 
 #: The rest of a line as it stands, not as words.
 Text = str
@@ -61,7 +65,7 @@ class Message:
     text: str
     #: Every class by the first word of its messages.
     classes: ClassVar[dict[str, type[Message]]] = {}
-    _readers: ClassVar[tuple[tuple[str, str, object], ...] | None] = None
+    _known_fields: ClassVar[tuple[tuple[str, str, object], ...] | None] = None
 
     def __init_subclass__(cls, command: str = "") -> None:
         super().__init_subclass__()
@@ -71,8 +75,12 @@ class Message:
 
     def __post_init__(self) -> None:
         words = [self.command]
-        for each in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            if word := _write(each, getattr(self, each.name)):
+        values = self.__dict__
+        for name, kind, default in self._fields():
+            value = values[name]
+            if kind == "str" and type(value) is str and plain(value) and len(value) <= NAME_LIMIT:
+                words.append(value)
+            elif word := _write(name, kind, default, value):
                 words.append(word)
         text = " ".join(words)
         self._check(text)
@@ -86,18 +94,24 @@ class Message:
             raise LocalProtocolError(f"{text!r:.80} has a NUL in it, behind which dcss reads nothing")
 
     @classmethod
-    def _read(cls: type[_M], text: str, words: tuple[str, ...] | None = None) -> _M:
-        readers = cls._readers
-        if readers is None:
-            readers = cls._readers = tuple(
+    def _fields(cls) -> tuple[tuple[str, str, object], ...]:
+        """Give name, kind and default of each word."""
+        known = cls._known_fields
+        if known is None:
+            # Every subclass is a dataclass, but only once its class statement is over.
+            known = cls._known_fields = tuple(
                 (each.name, str(each.type), each.default)
                 for each in fields(cls)  # type: ignore[arg-type]
             )
+        return known
+
+    @classmethod
+    def _read(cls: type[_M], text: str, words: tuple[str, ...] | None = None) -> _M:
         values: dict[str, object] = {"text": text}
         if words is None:
             words = split(text)
         at = 1
-        for name, kind, default in readers:
+        for name, kind, default in cls._fields():
             if kind == "Words":
                 values[name] = words[at:]
             elif kind == "Text":
@@ -115,15 +129,14 @@ class Message:
         return message
 
 
-def _write(field: Field[Any], value: Any) -> str:
-    kind = field.type
+def _write(name: str, kind: str, default: object, value: Any) -> str:
     if kind == "Words":
         return join(value)
     if kind == "Text":
         return str(value)
     if kind == "str":
         # Nothing at the end of a line where nothing is the default.
-        return "" if value == "" and field.default == "" else _word(field.name, value)
+        return "" if value == "" and default == "" else _word(name, value)
     if kind == "bool":
         return "1" if value else "0"
     if kind == "int":
@@ -662,7 +675,8 @@ class HtosMessage(Message):
     """A message of a DHS: it is checked for what dcss, or the Tcl programs behind it, cannot carry."""
 
     def _check(self, text: str) -> None:
-        check_line(text)
+        # Its words have been looked at one by one.
+        check_text(text)
 
 
 def check_line(text: str) -> None:
@@ -674,17 +688,21 @@ def check_line(text: str) -> None:
     LocalProtocolError
         When dcss, the scripting engine or the GUIs could not carry it, with the reason.
     """
-    lost = [letter for letter in REPLACED + "\0\r" if letter in text]
-    if lost:
-        raise LocalProtocolError(f"dcss cannot pass on {''.join(lost)!r} in {text!r:.80}")
-    if "\\" in text or not balanced(text):
-        raise LocalProtocolError(f"The Tcl programs behind dcss cannot read {text!r:.80}: balance its braces")
+    check_text(text)
     command, _, rest = text.partition(" ")
     if not command:
         raise LocalProtocolError("A line that begins with a blank, or is empty, is not understood by dcss")
     name = "" if command == HtosNote.command else rest.partition(" ")[0]
     if len(command) > NAME_LIMIT or len(name) > NAME_LIMIT:
         raise LocalProtocolError(f"A name in {text!r:.120} is longer than {NAME_LIMIT} characters: dcss crashes")
+
+
+def check_text(text: str) -> None:
+    """Refuse, as `check_line` does, a line whose first words are known to be right."""
+    if lost := _LOST(text):
+        raise LocalProtocolError(f"dcss cannot pass on {lost[0]!r} in {text!r:.80}")
+    if not balanced(text):
+        raise LocalProtocolError(f"The Tcl programs behind dcss cannot read {text!r:.80}: balance its braces")
     if len(text) > LINE_LIMIT:
         raise LocalProtocolError(f"{text!r:.80} has {len(text)} characters: dcss would lose its GUIs over it")
 

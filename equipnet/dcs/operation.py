@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from equipnet.dcs.message import NAME_LIMIT, HtosOperationCompleted, HtosOperationUpdate, Message
-from equipnet.dcs.tcl import clean, one_word
+from equipnet.dcs.message import NAME_LIMIT, HtosOperationCompleted, HtosOperationUpdate, Message, check_text
+from equipnet.dcs.tcl import clean, join, one_word, quote
 from equipnet.errors import EquipmentError
 
 if TYPE_CHECKING:
@@ -213,14 +213,16 @@ class Run(Task):
         Aborted
             In a thread, when the run should end.
         """
-        message = HtosOperationUpdate(self.name, self.handle, values)
+        # As HtosOperationUpdate writes it; this is what servers send most of.
+        text = f"{HtosOperationUpdate.command} {quote(self.name)} {quote(self.handle)} {join(values)}".rstrip()
+        check_text(text)
         connection = self.connection
         if connection.is_elsewhere():
             if self.is_aborted:
                 raise Aborted(f"{self.name} {self.handle} was aborted")
-            connection.reactor.callFromThread(self._send, message)
+            connection.reactor.callFromThread(self._send, text)
             return succeed(None)
-        return self._send(message)
+        return self._send(text)
 
     def __repr__(self) -> str:
         return f"<Run {self.name} {self.handle}>"
@@ -244,11 +246,11 @@ class Run(Task):
             result = (result,)
         return HtosOperationCompleted(name, handle, "normal", tuple(result))
 
-    def _send(self, message: Message) -> Deferred[None]:
+    def _send(self, text: str) -> Deferred[None]:
         protocol = self.protocol
         if not self.owed or protocol.ended_by is not None:
             return succeed(None)
-        protocol.send_message(message)
+        protocol.send_line(text)
         return protocol.when_taken()
 
 

@@ -105,11 +105,15 @@ class DcsProtocol(WireProtocol):
         NotConnected
             When the connection is being ended; nothing was sent.
         """
-        raw = encode(message.text, self.writes, binary)
+        self.send_line(message.text, binary)
+
+    def send_line(self, text: str, binary: bytes = b"") -> None:
+        """Send a line that has been checked; as `send_message`."""
+        raw = encode(text, self.writes, binary)
         if self.ended_by is not None:
             raise NotConnected(f"{self.owner.name}: not connected: {self.ended_by}")
         if self.taps:
-            self.tapped("out", raw, message)
+            self.tapped("out", raw, parse_message(text))
         if self._reading:
             self._collected.append(raw)
             self._size += len(raw)

@@ -7,6 +7,7 @@ value of several words stands in braces, and braces are balanced.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from numbers import Integral, Real
 
@@ -17,6 +18,9 @@ REPLACED = '[]$;\n"'
 
 #: What makes a list more than words between blanks.
 _SPECIAL = frozenset('{}"\\')
+
+#: Whether a word needs neither braces nor a look at those that it has.
+plain = re.compile(r'[^\s\[\]$;"\\{}]+').fullmatch
 
 #: The digits that a number may have before its point; the C buffers behind it take no more.
 _DIGITS = 40
@@ -98,8 +102,10 @@ def quote(value: object) -> str:
         When it cannot be said: nan, infinity, braces that are not balanced, another type.
     """
     if isinstance(value, str):
+        if plain(value):
+            return value
         word = value
-    elif isinstance(value, Real):
+    elif type(value) in (int, float) or isinstance(value, Real):
         return number(value)
     elif value is None:
         return "{}"
@@ -112,8 +118,6 @@ def quote(value: object) -> str:
             return number(value)
         except TypeError:
             raise LocalProtocolError(f"{value!r:.80} is no word: give a text, a number or a tuple of them") from None
-    if word.isidentifier():
-        return word
     if not balanced(word):
         raise LocalProtocolError(f"{word!r:.80} has braces that are not balanced, or a backslash at its end")
     if not word or word[0] in '{"' or any(letter.isspace() or letter in '[]$;"\\' for letter in word):
@@ -123,7 +127,7 @@ def quote(value: object) -> str:
 
 def join(values: list[object] | tuple[object, ...]) -> str:
     """Give values as a list; see `quote`."""
-    return " ".join([quote(value) for value in values])
+    return " ".join([value if type(value) is str and plain(value) else quote(value) for value in values])
 
 
 def number(value: object) -> str:
@@ -137,7 +141,7 @@ def number(value: object) -> str:
     TypeError
         When it is no number.
     """
-    if isinstance(value, Integral):
+    if type(value) is int or isinstance(value, Integral):
         text = str(int(value))
     else:
         # numpy's own numbers are written otherwise by repr().
