@@ -4,6 +4,7 @@ Tests for `equipnet.dcs.simulator`.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ from equipnet.dcs.hub import Completion
 from equipnet.dcs.simulator import GARBAGE, AbnormalCompletion, DcssFault, DcssSimulator, HardwareProtocol
 from equipnet.errors import ConfigError, Disconnected, EquipmentConnectionError, LocalProtocolError
 from equipnet.interfaces import IConnection, Traffic
+from examples.dcs.loop_dhs import LoopServer
 
 from .test_database import EXAMPLE
 
@@ -736,3 +738,19 @@ class ServiceTests(SynchronousTestCase):
         dcss.disconnect()
         clock.pump([0] * 6)
         self.assertEqual(dcss.protocols, set())
+
+
+class GuideTests(SynchronousTestCase):
+    def test_snippet(self) -> None:
+        """
+        The test that stands in the guide passes, with the example's hardware server.
+        """
+        page = EXAMPLE.parents[2] / "docs" / "howto" / "simulated-dcss.md"
+        (snippet,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+        self.assertEqual(snippet.count("examples/dcs/database.dat"), 1)
+        names: dict[str, Any] = {}
+        exec(snippet.replace("examples/dcs/database.dat", str(EXAMPLE)), names)
+        clock = Clock()
+        checked = Deferred.fromCoroutine(names["check_tip"](LoopServer(), clock))
+        clock.pump([0.05] * 60)
+        self.successResultOf(checked)

@@ -4,12 +4,13 @@ Tests for `equipnet.dcs.simulator_config`.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from equipnet.daemon.config import read_section
+from equipnet.daemon.config import read_config, read_section
 from equipnet.daemon.tree import Node
 from equipnet.dcs.simulator import DcssFault, DcssSimulator
 from equipnet.errors import ConfigError
@@ -58,6 +59,19 @@ class SectionTests(SynchronousTestCase):
         fault = DcssFault(on="stoh_register_shutter", twice=True)
         taken = [dcss.fault_for("stoh_register_shutter", "") for _ in range(2)]
         self.assertEqual(taken, [fault, None])
+
+    def test_examples(self) -> None:
+        """
+        The files of the examples are right.
+        """
+        self.addCleanup(sys.modules.pop, "loop_dhs", None)
+        folder = EXAMPLE.parent
+        for config in (
+            read_config(folder / "node.toml"),
+            read_config(folder / "beamline.toml"),
+            read_section(folder / "dcss.toml", "simulated-dcss"),
+        ):
+            Node.from_config(config, MemoryReactorClock())
 
     def test_wrong(self) -> None:
         """
