@@ -16,8 +16,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.abstract import isIPAddress
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
+from twisted.python.failure import Failure
 
 from equipnet.connection.address import Address
 from equipnet.connection.endpoint import server_endpoint
@@ -247,7 +249,8 @@ class DcssSimulator(ListeningConnection):
         )
         self.check_address = check_address
         self._faults: list[list[Any]] = []
-        self._waits: list[_Wait] = []
+        # By what is waited for, so that thousands of operations at once cost as much each as one.
+        self._waits: dict[tuple[str, str, str], list[_Wait]] = {}
         self._online: list[tuple[str, Deferred[None]]] = []
         self._ready: list[tuple[str, Deferred[None]]] = []
         self._last_handle = 0
@@ -562,41 +565,59 @@ class DcssSimulator(ListeningConnection):
         try:
             start(device, wait)
         except LocalProtocolError as error:
-            self._waits.remove(wait)
+            self._forget_wait(wait)
             return fail(error)
         return wait.ended
 
     def _expect(self, sort: str, name: str, on_update: OnUpdate | None = None, handle: str = "") -> _Wait:
         wait = _Wait(sort, name, on_update, handle)
-        wait.ended = Deferred(lambda _: self._waits.remove(wait))
-        self._waits.append(wait)
+
+        def forget(ended: Deferred[Completion]) -> None:
+            self._forget_wait(wait)
+
+        wait.ended = Deferred(forget)
+        self._waits.setdefault(wait.key, []).append(wait)
         return wait
 
+    def _forget_wait(self, wait: _Wait) -> bool:
+        """Forget somebody who waits; give whether that was so."""
+        waits = self._waits.get(wait.key, [])
+        if wait not in waits:
+            return False
+        waits.remove(wait)
+        if not waits:
+            del self._waits[wait.key]
+        return True
+
     def _completed(self, sort: str, completion: Completion) -> None:
-        for wait in tuple(self._waits):
-            if wait in self._waits and wait.is_for(sort, completion):
+        for wait in self._waiting_for(sort, completion):
+            if wait.is_for(completion):
                 told = wait.take(completion)
                 if told is not None:
                     self._end(wait, told)
 
     def _updated(self, sort: str, completion: Completion) -> None:
-        for wait in tuple(self._waits):
-            if wait.on_update is not None and wait.is_for(sort, completion):
+        for wait in self._waiting_for(sort, completion):
+            if wait.on_update is not None:
                 try:
                     wait.on_update(completion)
                 except Exception:
                     self.log.failure("{name}: taking an update of {device}", name=self.name, device=completion.device)
 
+    def _waiting_for(self, sort: str, completion: Completion) -> tuple[_Wait, ...]:
+        return tuple(self._waits.get(_key(sort, completion.device, completion.handle), ()))
+
     def _end(self, wait: _Wait, completion: Completion) -> None:
-        if wait in self._waits:
-            self._waits.remove(wait)
+        # Somebody who was told before may have cancelled it.
+        if self._forget_wait(wait):
             if completion.status == "normal":
                 wait.ended.callback(completion)
             else:
                 wait.ended.errback(AbnormalCompletion(completion))
 
     def _fail_waits(self, error: EquipmentError) -> None:
-        waits, self._waits = self._waits, []
+        waits = [wait for each in self._waits.values() for wait in each]
+        self._waits.clear()
         online = [*self._online, *self._ready]
         self._online.clear()
         self._ready.clear()
@@ -619,25 +640,25 @@ class DcssSimulator(ListeningConnection):
                 waiting[1].callback(None)
 
 
+def _key(sort: str, name: str, handle: str) -> tuple[str, str, str]:
+    # Ion chambers are asked for, and report, in groups.
+    return sort, "" if sort == "ion_chambers" else name, handle
+
+
 class _Wait:
     """Somebody who waits for the end of something."""
 
     def __init__(self, sort: str, name: str, on_update: OnUpdate | None, handle: str) -> None:
-        self.sort = sort
+        self.key = _key(sort, name, handle)
         self.name = name
         self.on_update = on_update
-        self.handle = handle
         self.ended: Deferred[Completion]
         self.missing: set[str] = set()
         self.texts: list[str] = []
 
-    def is_for(self, sort: str, completion: Completion) -> bool:
-        """Whether a completion is what is waited for, or a part of it."""
-        if sort != self.sort:
-            return False
-        if self.missing:
-            return not self.missing.isdisjoint(completion.device.split())
-        return completion.device == self.name and completion.handle == self.handle
+    def is_for(self, completion: Completion) -> bool:
+        """Whether a completion with the same key is what is waited for, or a part of it."""
+        return not self.missing or not self.missing.isdisjoint(completion.device.split())
 
     def take(self, completion: Completion) -> Completion | None:
         """Give how it ended, once all has come."""
@@ -662,6 +683,7 @@ class _MemoryFactory(ListeningFactory):
 
 class _Handshake(Enum):
     ASKED = "asked who it is"
+    LOOKED_UP = "has said who it is, and its computer's address is being looked up"
     REFUSED = "refused, and about to be closed"
     ACCEPTED = "accepted"
 
@@ -775,10 +797,29 @@ class HardwareProtocol(DcsProtocol):
             self._refuse(f"its name has {len(name)} characters, which crashes a dcss", 0)
         elif host is None:
             self._refuse(f"{name!r} is no hardware host in the database", 0)
-        elif self._simulator.check_address and not self._is_from(host.computer):
-            self._refuse(f"{name} does not come from {host.computer}", HANDSHAKE_TIME)
-        elif host.online:
-            self._refuse(f"{name} is connected already", DUPLICATE_TIME)
+        elif self._simulator.check_address:
+            self._cancel()
+            self._handshake = _Handshake.LOOKED_UP
+            self._look_up(host.computer).addBoth(self._looked_up, host)
+        else:
+            self._admit(host)
+
+    def _look_up(self, computer: str) -> Deferred[str]:
+        if computer == "localhost" or isIPAddress(computer):
+            return succeed("127.0.0.1" if computer == "localhost" else computer)
+        return maybeDeferred(self._simulator.reactor.resolve, computer)
+
+    def _looked_up(self, address: str | Failure, host: HardwareHost) -> None:
+        if self.hanging_up:
+            return
+        if address == getattr(self.transport.getPeer(), "host", ""):
+            self._admit(host)
+        else:
+            self._refuse(f"{host.name} does not come from {host.computer}", HANDSHAKE_TIME)
+
+    def _admit(self, host: HardwareHost) -> None:
+        if host.online:
+            self._refuse(f"{host.name} is connected already", DUPLICATE_TIME)
         else:
             self._cancel()
             self._handshake = _Handshake.ACCEPTED
@@ -787,10 +828,6 @@ class HardwareProtocol(DcsProtocol):
             self._hub.connected(host, self)
             if not self.hanging_up:
                 self._simulator.went_online(host.name)
-
-    def _is_from(self, computer: str) -> bool:
-        address = getattr(self.transport.getPeer(), "host", "")
-        return address == ("127.0.0.1" if computer == "localhost" else computer)
 
     def _refuse(self, why: str, seconds: float) -> None:
         self._cancel()

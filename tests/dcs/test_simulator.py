@@ -226,6 +226,28 @@ class HandshakeTests(SimulatorTestCase):
             self.clock.advance(1.1)
             self.assertEqual(self.wire.disconnecting, not taken)
 
+    def test_name_of_the_computer(self) -> None:
+        """
+        The name of a computer is looked up; one that cannot be found is refused.
+        """
+        answers: list[Deferred[str]] = []
+
+        def resolve(name: str) -> Deferred[str]:
+            self.assertEqual(name, "bl.example.org")
+            answers.append(Deferred())
+            return answers[-1]
+
+        for answer, taken in (("192.168.1.1", True), ("192.168.1.2", False), (Failure(OSError()), False)):
+            self.simulate(read_database("dhs\n3\nbl.example.org 2\n\nEND\n"), check_address=True)
+            self.clock.resolve = resolve  # type: ignore[attr-defined]  # as a reactor has it
+            self.protocol.dataReceived(b"htos_client_is_hardware dhs".ljust(200, b"\0"))
+            self.clock.advance(1.1)
+            self.assertFalse(self.wire.disconnecting)
+            answers.pop().callback(answer)
+            self.assertEqual(self.protocol.host is not None, taken)
+            self.clock.advance(1.1)
+            self.assertEqual(self.wire.disconnecting, not taken)
+
     def test_protocol_1(self) -> None:
         """
         With protocol 1 every message has 200 bytes; a longer one is cut.
@@ -498,6 +520,17 @@ class ApiTests(SimulatorTestCase):
         self.failureResultOf(waiting, Disconnected)
         self.failureResultOf(later, Disconnected)
         self.closed()
+
+    def test_many(self) -> None:
+        """
+        Thousands of operations at once end each with its own result.
+        """
+        count = 3000
+        running = [self.dcss.start_operation("readFile", number) for number in range(count)]
+        self.say(*(f"htos_operation_completed readFile 1.{count - n} normal {count - n}" for n in range(count)))
+        self.assertEqual(
+            [self.successResultOf(each).text for each in running], [str(number + 1) for number in range(count)]
+        )
 
     def test_cancelled(self) -> None:
         """
