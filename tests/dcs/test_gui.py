@@ -6,15 +6,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.dcs.database import Motor, read_database
-from equipnet.dcs.gui import GUI_QUEUE, GuiProtocol
+from equipnet.dcs.gui import _FOR_DEVICES, _PLAIN, GUI_QUEUE, GuiProtocol
+from equipnet.dcs.message import GenericMessage
 from equipnet.dcs.simulator import DcssSimulator, HardwareProtocol
 from equipnet.errors import EquipmentConnectionError
 
+from .test_hub import WORDS
 from .test_simulator import Wire, framed, texts_of
 
 ACTIVE = "0 1 1 1 1\n0 1 1 1 1\n"
@@ -381,3 +385,12 @@ class CommandsTests(GuiTestCase):
         self.flushLoggedErrors()
         self.assertTrue(self.gui.wire.aborted)
         self.assertFalse(self.looker.wire.aborted)
+
+    @given(st.lists(st.tuples(st.sampled_from(sorted({**_PLAIN, **_FOR_DEVICES})), st.lists(WORDS, max_size=6))))
+    def test_anything(self, said: list[tuple[str, list[str]]]) -> None:
+        """
+        Whatever a GUI says, nothing breaks.
+        """
+        for command, words in said:
+            self.gui.protocol.message_received(GenericMessage(" ".join([command, *words]).replace("\0", "")), b"")
+        self.assertFalse(self.gui.protocol.hanging_up)

@@ -4,10 +4,14 @@ Tests for `equipnet.dcs.hub`. The texts are those of a real dcss; where they wer
 
 from __future__ import annotations
 
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.dcs.database import HardwareHost, IonChamber, Motor, Operation, Shutter, StringDevice, read_database
-from equipnet.dcs.hub import Completion, Hub, after
+from equipnet.dcs.hub import _HARDWARE, Completion, Hub, after
 
 PERMITS = "1 1 1 1 1\n1 1 1 1 1\n"
 
@@ -515,3 +519,22 @@ class OfflineTests(HubTestCase):
         self.hub.start_operation(operation, "1.2 x")
         self.assertEqual(self.told, ["stog_operation_completed op 1.2 no_hw_host loop"])
         self.assertEqual(self.hub.operations, {("op", "2.1"): False})
+
+
+WORDS = st.sampled_from(
+    "phi zoom energy vm sh i0 i1 enc st mine op self loop nobody".split(" ")
+    + '1 0 -1e400 nan normal aborted open soft 1.1 { } " [x]'.split(" ")
+    + ["", "a b", "\0", "x" * 100]
+)
+
+
+class AnythingTests(HubTestCase):
+    @given(st.lists(st.tuples(st.sampled_from(sorted(_HARDWARE)), st.lists(WORDS, max_size=6)), max_size=8))
+    def test_hardware(self, said: list[tuple[str, list[str]]]) -> None:
+        """
+        Whatever a hardware server says, it is acted on or complained of.
+        """
+        for command, words in said:
+            self.say(" ".join([command, *words]))
+        for motor in ("phi", "zoom", "energy"):
+            self.assertTrue(math.isfinite(self.motor(motor).position))
