@@ -23,6 +23,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 #: The status of what ended because somebody asked for it; with any other but ``normal`` dcss stops the whole beamline.
 ABORTED = "aborted"
 
+#: The status of what failed where nothing better can be said.
+FAILED = "failed"
+
 #: The longest text of an exception that dcss is told.
 _TEXT_LIMIT = 500
 
@@ -134,9 +137,9 @@ class Task:
         """Give the message that says how it ended: what the author's code returned, or a Failure."""
         raise NotImplementedError
 
-    def refused(self, result: Failure) -> Message:
-        """Give the message for an end that `completion` could not say."""
-        return self.completion(result)
+    def refused(self) -> Message:
+        """Give the message for an end that `completion` cannot say."""
+        raise NotImplementedError
 
     def abort(self, hard: bool) -> Any:
         """Let the author's code prepare for its end."""
@@ -246,6 +249,9 @@ class Run(Task):
             result = (result,)
         return HtosOperationCompleted(name, handle, "normal", tuple(result))
 
+    def refused(self) -> Message:
+        return HtosOperationCompleted(self.name, self.handle, FAILED)
+
     def _send(self, text: str) -> Deferred[None]:
         protocol = self.protocol
         if not self.owed or protocol.ended_by is not None:
@@ -259,7 +265,7 @@ def reason_of(failure: Failure) -> tuple[str, tuple[object, ...]]:
     error = failure.value
     if isinstance(error, OperationFailed):
         status = one_word(str(error.reason))[:NAME_LIMIT]
-        return (status if status not in ("", "normal") else "failed"), error.values
+        return (status if status not in ("", "normal") else FAILED), error.values
     if isinstance(error, (Aborted, CancelledError)):
         return ABORTED, ()
     text = clean(str(error))[:_TEXT_LIMIT]

@@ -8,16 +8,13 @@ which dcss starts is completed exactly once, on the connection on which it was s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from inspect import iscoroutine
-from threading import Thread, get_ident
+from threading import get_ident
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from equipnet.connection.address import Address
 from equipnet.connection.retry import RetryPolicy
@@ -84,10 +81,12 @@ from equipnet.dcs.message import (
     check_line,
     parse_message,
 )
-from equipnet.dcs.operation import ABORTED, Aborted, OperationFailed, Run, Task, reason_of
+from equipnet.dcs.operation import ABORTED, Aborted, OperationFailed, Run, Task
 from equipnet.dcs.protocol import DEFAULT_MESSAGE_LIMIT, DEFAULT_QUEUE_LIMIT, DhsProtocol
+from equipnet.dcs.request import Count, EncoderRequest, Move, Request, ShutterRequest, StringRequest
 from equipnet.dcs.session import Book
-from equipnet.dcs.tcl import clean, number
+from equipnet.dcs.tcl import clean
+from equipnet.dcs.threads import Threads
 from equipnet.errors import Disconnected, EquipmentConnectionError, LocalProtocolError, NotConnected
 from equipnet.interfaces import INode
 
@@ -99,9 +98,6 @@ DEFAULT_GRACE = 1.5
 
 #: How many requests may wait for one shutter, string or encoder.
 _WAITING_LIMIT = 100
-
-#: How many of an author's functions block at the same time.
-_THREADS = 50
 
 
 class HardwareServer:
@@ -243,6 +239,8 @@ class DhsConnection(ClientConnection):
         What dcss has said to be ours in this connection: the kinds by name.
     owed
         What has been accepted and not completed.
+    moving
+        The motors that move, or whose code has not ended, by name.
     """
 
     kind = "dhs"
@@ -289,10 +287,10 @@ class DhsConnection(ClientConnection):
         self._abort_time = abort_time
         self._grace = grace
         self._limits = message_limit, queue_limit
-        self._threads = _Threads(self.reactor)
+        self._threads = Threads(self.reactor)
         self._run_in_thread = run_in_thread or self._threads.run
         self._thread = get_ident()
-        self._moving: dict[str, Task] = {}
+        self.moving: dict[str, Task] = {}
         self._counting = 0
         self._ending: IDelayedCall | None = None
         self._ending_with: Disconnected | None = None
@@ -480,7 +478,7 @@ class DhsConnection(ClientConnection):
             if iscoroutine(result):
                 task.coroutine = result
                 result = Deferred.fromCoroutine(result)
-        except Exception:
+        except (Exception, SystemExit):
             result = Failure()
         if isinstance(result, Deferred):
             task.deferred = result
@@ -501,21 +499,21 @@ class DhsConnection(ClientConnection):
             self.log.failure("{name}: {task!r} raised", result, name=self.name, task=task)
         if not self.owed.strike(task.key, task):
             return
-        try:
-            try:
-                message = task.completion(result)
-            except Exception:
-                reason = Failure()
-                self.log.failure("{name}: {task!r} cannot be completed so", reason, name=self.name, task=task)
-                message = task.refused(reason)
-            task.owed = False
-            protocol = task.protocol
-            if protocol.ended_by is None:
-                protocol.send_message(message)
-        except Exception:
-            self.log.failure("{name}: completing {task!r} raised", name=self.name, task=task)
+        if task.protocol.ended_by is None:
+            self._send_completion(task, result)
+        task.owed = False
         if self._ending is not None and not len(self.owed):
             self._end()
+
+    def _send_completion(self, task: Task, result: Any) -> None:
+        # A result may be what dcss cannot carry, and so may the text of the error that says this; one word is not.
+        for last in (False, False, True):
+            try:
+                task.protocol.send_message(task.refused() if last else task.completion(result))
+                return
+            except Exception:
+                result = Failure()
+                self.log.failure("{name}: {task!r} cannot be completed so", result, name=self.name, task=task)
 
     def _stop_task(self, task: Task, mode: str) -> None:
         """Let a task end, and complete it as aborted, with or without its code."""
@@ -541,13 +539,13 @@ class DhsConnection(ClientConnection):
         self.log.warn("{name}: {task!r} does not end", name=self.name, task=task)
         self._complete(task, Failure(Aborted("it does not end")))
 
-    def _call(self, device: Device, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    def call(self, device: Device, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """Call a method of a device as the device wants it called."""
         if device.thread:
             return self._run_in_thread(function, *arguments)
         return _deferred(function, *arguments)
 
-    def _request(self, task: _Request) -> None:
+    def _request(self, task: Request) -> None:
         """Run a request to a device that takes one after the other."""
         device = task.device
         if len(device.lock.waiting) >= _WAITING_LIMIT:
@@ -555,7 +553,7 @@ class DhsConnection(ClientConnection):
             self._complete(task, Failure(OperationFailed("busy")))
             return
         self._enter(task)
-        device.lock.acquire().addCallback(lambda _: self._start(task, False, self._call, device, *task.call))
+        device.lock.acquire().addCallback(lambda _: self._start(task, False, self.call, device, *task.call))
 
     def _enter(self, task: Task) -> bool:
         return self.owed.enter(task.key, task)
@@ -638,7 +636,7 @@ class DhsConnection(ClientConnection):
     def _configure_motor(self, message: Any) -> None:
         motor = self._device(Motor, message)
         if motor is not None:
-            motor.configured(message, motor.name in self._moving)
+            motor.configured(message, motor.name in self.moving)
 
     def _configure_shutter(self, message: StohConfigureShutter) -> None:
         shutter = self._device(Shutter, message)
@@ -680,7 +678,7 @@ class DhsConnection(ClientConnection):
                 motor.call(message.position)
             self._send(HtosUpdateMotorPosition(motor.name, motor.dcss_position))
 
-        self._call(motor, motor.set_position, message.position).addCallback(done).addErrback(
+        self.call(motor, motor.set_position, message.position).addCallback(done).addErrback(
             lambda reason: self.log.failure("{name}: {message}", reason, name=self.name, message=message.text)
         )
 
@@ -701,7 +699,7 @@ class DhsConnection(ClientConnection):
             if isinstance(shutter, Shutter):
                 await self._put_shutter(shutter, "open")
             try:
-                return await self._call(motor, motor.oscillate, target, message.seconds, report)
+                return await self.call(motor, motor.oscillate, target, message.seconds, report)
             finally:
                 if isinstance(shutter, Shutter):
                     await self._put_shutter(shutter, "closed")
@@ -710,7 +708,7 @@ class DhsConnection(ClientConnection):
 
     def _start_vector(self, message: StohStartVectorMove) -> None:
         def move(motor: Motor, target: float, report: Callable[[float], None]) -> Any:
-            return self._call(motor, motor.move_at, target, message.speed, report)
+            return self.call(motor, motor.move_at, target, message.speed, report)
 
         self._move(message.first, message.first_destination, move)
         if message.second != "NULL":
@@ -718,14 +716,14 @@ class DhsConnection(ClientConnection):
 
     def _stop_vector(self, message: StohStopVectorMove) -> None:
         for name in (message.first, message.second):
-            if name in self._moving:
-                self._stop_task(self._moving[name], "soft")
+            if name in self.moving:
+                self._stop_task(self.moving[name], "soft")
 
     def _change_vector_speed(self, message: StohChangeVectorSpeed) -> None:
         for name in (message.first, message.second):
             motor = self.devices.get(name)
             if isinstance(motor, Motor):
-                self._call(motor, motor.change_speed, message.speed).addErrback(
+                self.call(motor, motor.change_speed, message.speed).addErrback(
                     lambda reason: self.log.failure("{name}: {message}", reason, name=self.name, message=message.text)
                 )
 
@@ -741,13 +739,13 @@ class DhsConnection(ClientConnection):
             self._refuse_move(name, reason)
             return
         assert isinstance(motor, Motor)
-        task = _Move(self, self.protocol, motor, motor.from_dcss(destination))
+        task = Move(self, self.protocol, motor, motor.from_dcss(destination))
         try:
             self._send(HtosMotorMoveStarted(name, destination))
         except LocalProtocolError:
             self._refuse_move(name, "invalid_destination")
             return
-        self._moving[name] = task
+        self.moving[name] = task
         self._enter(task)
         if function is None:
             self._start(task, motor.thread, motor.move, task.target, task.report)
@@ -759,7 +757,7 @@ class DhsConnection(ClientConnection):
             return "unknown"
         if self._closing is not None:
             return ABORTED
-        if motor.name in self._moving:
+        if motor.name in self.moving:
             return "moving"
         if isinstance(motor, AbsentMotor):
             return "no_device"
@@ -777,7 +775,7 @@ class DhsConnection(ClientConnection):
             self.log.error("{name}: not sent: {error}", name=self.name, error=error)
 
     def _abort_move(self, message: StohAbortMotorMove) -> None:
-        task = self._moving.get(message.name)
+        task = self.moving.get(message.name)
         if task is not None:
             self._stop_task(task, _mode(message.mode))
 
@@ -819,7 +817,7 @@ class DhsConnection(ClientConnection):
         elif message.state not in ("open", "closed"):
             self._send(shutter.report("unknown_state"))
         else:
-            self._request(_ShutterRequest(self, self.protocol, shutter, shutter.set_state, message.state))
+            self._request(ShutterRequest(self, self.protocol, shutter, shutter.set_state, message.state))
 
     def _put_shutter(self, shutter: Shutter, state: str) -> Deferred[None]:
         """Open or close a shutter because a motor oscillates."""
@@ -828,12 +826,12 @@ class DhsConnection(ClientConnection):
             shutter.state = state
             self.send_if_connected(shutter.report())
 
-        done_later: Deferred[None] = shutter.lock.run(self._call, shutter, shutter.set_state, state).addCallback(done)
+        done_later: Deferred[None] = shutter.lock.run(self.call, shutter, shutter.set_state, state).addCallback(done)
         return done_later
 
     def _read_ion_chambers(self, message: StohReadIonChambers) -> None:
         self._counting += 1
-        task = _Count(self, self.protocol, ("ion chambers", self._counting), message)
+        task = Count(self, self.protocol, ("ion chambers", self._counting), message)
         chambers = [self.devices.get(name) for name in message.names]
         self._enter(task)
         self._start(task, False, self._count, message, chambers)
@@ -845,7 +843,7 @@ class DhsConnection(ClientConnection):
         if not chambers or not message.seconds > 0:
             raise OperationFailed("nothing_to_count")
         counts = [
-            self._call(chamber, chamber.count, message.seconds)
+            self.call(chamber, chamber.count, message.seconds)
             for chamber in chambers
             if isinstance(chamber, IonChamber)
         ]
@@ -866,7 +864,7 @@ class DhsConnection(ClientConnection):
     def _get_encoder(self, message: StohGetEncoder) -> None:
         encoder = self.devices.get(message.name)
         if isinstance(encoder, Encoder):
-            self._request(_EncoderRequest(self, self.protocol, encoder, HtosGetEncoderCompleted, encoder.get))
+            self._request(EncoderRequest(self, self.protocol, encoder, HtosGetEncoderCompleted, encoder.get))
         else:
             self._send(HtosGetEncoderCompleted(message.name, 0.0, "unknown_encoder"))
 
@@ -874,7 +872,7 @@ class DhsConnection(ClientConnection):
         encoder = self.devices.get(message.name)
         if isinstance(encoder, Encoder):
             self._request(
-                _EncoderRequest(self, self.protocol, encoder, HtosSetEncoderCompleted, encoder.set, message.position)
+                EncoderRequest(self, self.protocol, encoder, HtosSetEncoderCompleted, encoder.set, message.position)
             )
         else:
             self._send(HtosSetEncoderCompleted(message.name, 0.0, "unknown_encoder"))
@@ -882,7 +880,7 @@ class DhsConnection(ClientConnection):
     def _set_string(self, message: StohSetString) -> None:
         string = self.devices.get(message.name)
         if isinstance(string, StringDevice):
-            self._request(_StringRequest(self, self.protocol, string, string.set, message.contents))
+            self._request(StringRequest(self, self.protocol, string, string.set, message.contents))
         else:
             self._send(HtosSetStringCompleted(message.name, "unknown_string", clean(message.contents)))
 
@@ -910,196 +908,6 @@ class DhsConnection(ClientConnection):
 
     def _send(self, message: Message) -> None:
         self.protocol.send_message(message)
-
-
-class _Move(Task):
-    """A move of a motor, to ``target`` in the motor's own numbers."""
-
-    __slots__ = ("motor", "target")
-
-    def __init__(self, connection: DhsConnection, protocol: DhsProtocol, motor: Motor, target: float) -> None:
-        super().__init__(connection, protocol, ("motor", motor.name))
-        self.motor = motor
-        self.target = target
-
-    def report(self, position: float) -> None:
-        """Tell dcss where the motor is; from any thread. In a thread this raises `Aborted` when the move should end."""
-        motor = self.motor
-        message = HtosUpdateMotorPosition(motor.name, motor.to_dcss(position))
-        if self.connection.is_elsewhere():
-            if self.abort_mode or not self.owed:
-                raise Aborted(f"the move of {motor.name} was aborted")
-            self.connection.reactor.callFromThread(self._report, position, message)
-        else:
-            self._report(position, message)
-
-    def _report(self, position: float, message: Message) -> None:
-        if self.deferred is None and self.connection._moving.get(self.motor.name) is not self:
-            return
-        self.motor.position = position
-        if self.owed and self.protocol.ended_by is None:
-            self.protocol.send_message(message)
-
-    def completion(self, result: Any) -> Message:
-        motor = self.motor
-        status = "normal"
-        if isinstance(result, Failure):
-            status = reason_of(result)[0]
-        else:
-            position = self.target if result is None else result
-            if result is None and self.abort_mode:
-                position = motor.position
-            number(position)
-            motor.position = float(position)
-        return HtosMotorMoveCompleted(motor.name, motor.dcss_position, ABORTED if self.abort_mode else status)
-
-    def abort(self, hard: bool) -> Any:
-        return self.connection._call(self.motor, self.motor.abort, hard)
-
-    def ended(self, result: Any) -> None:
-        moving = self.connection._moving
-        if moving.get(self.motor.name) is self:
-            del moving[self.motor.name]
-        if not self.owed and isinstance(result, (int, float)):
-            self.motor.position = float(result)
-
-    def __repr__(self) -> str:
-        return f"<move of {self.motor.name} to {self.target}>"
-
-
-class _Request(Task):
-    """A request to a device that takes one after the other; it is not ended by ``stoh_abort_all``."""
-
-    __slots__ = ("call", "device")
-
-    abortable = False
-
-    def __init__(
-        self, connection: DhsConnection, protocol: DhsProtocol, device: Device, function: Any, *arguments: Any
-    ) -> None:
-        super().__init__(connection, protocol, self)
-        self.device: Any = device
-        self.call = (function, *arguments)
-
-    def over(self) -> None:
-        # Not before the completion: the next request may be over at once.
-        self.device.lock.release()
-
-    def __repr__(self) -> str:
-        return f"<{self.call[0].__name__} of {self.device.name}>"
-
-
-class _ShutterRequest(_Request):
-    """A shutter is to be opened or closed."""
-
-    __slots__ = ()
-
-    def ended(self, result: Any) -> None:
-        if not isinstance(result, Failure):
-            self.device.state = self.call[1]
-
-    def completion(self, result: Any) -> Message:
-        message: Message = self.device.report(reason_of(result)[0] if isinstance(result, Failure) else "")
-        return message
-
-
-class _EncoderRequest(_Request):
-    """An encoder is to be read or set."""
-
-    __slots__ = ("message",)
-
-    def __init__(
-        self,
-        connection: DhsConnection,
-        protocol: DhsProtocol,
-        device: Device,
-        message: type[HtosGetEncoderCompleted] | type[HtosSetEncoderCompleted],
-        *call: Any,
-    ) -> None:
-        super().__init__(connection, protocol, device, *call)
-        self.message = message
-
-    def completion(self, result: Any) -> Message:
-        encoder = self.device
-        status = "normal"
-        if isinstance(result, Failure):
-            status = reason_of(result)[0]
-        else:
-            position = self.call[-1] if result is None and len(self.call) > 1 else result
-            if position is None:
-                raise OperationFailed("unknown_position")
-            number(position)
-            encoder.position = float(position)
-        return self.message(encoder.name, encoder.position or 0.0, status)
-
-
-class _StringRequest(_Request):
-    """A string is to be changed."""
-
-    __slots__ = ()
-
-    def completion(self, result: Any) -> Message:
-        string = self.device
-        if isinstance(result, Failure):
-            return HtosSetStringCompleted(string.name, reason_of(result)[0], clean(string.contents or ""))
-        message = HtosSetStringCompleted(string.name, "normal", self.call[1] if result is None else str(result))
-        string.contents = message.contents
-        return message
-
-
-class _Count(Task):
-    """Ion chambers are to count, all at the same time."""
-
-    __slots__ = ("request",)
-
-    def __init__(
-        self, connection: DhsConnection, protocol: DhsProtocol, key: object, request: StohReadIonChambers
-    ) -> None:
-        super().__init__(connection, protocol, key)
-        self.request = request
-
-    def completion(self, result: Any) -> Message:
-        names = self.request.names
-        if self.abort_mode:
-            return HtosReportIonChambers.failed(names, ABORTED)
-        if isinstance(result, Failure):
-            return HtosReportIonChambers.failed(names, reason_of(result)[0])
-        return HtosReportIonChambers.of(self.request.seconds, dict(zip(names, result, strict=True)))
-
-    def __repr__(self) -> str:
-        return f"<{self.request.text}>"
-
-
-class _Threads:
-    """
-    Threads for functions that block, which nobody has to wait for at the end.
-
-    The reactor's own threads are waited for when it ends, and a function that never returns would keep it for ever.
-    """
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._pool: ThreadPool | None = None
-        self._busy = 0
-
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """Run ``function`` in a thread, and give its result."""
-        if self._pool is None:
-            self._pool = ThreadPool(0, _THREADS, "dhs")
-            self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]  # a class there
-            self._pool.start()
-        self._busy += 1
-        return deferToThreadPool(self._reactor, self._pool, function, *arguments).addBoth(self._done)
-
-    def stop(self) -> None:
-        """Let the threads end; those that are in an author's code end with the process."""
-        pool, self._pool = self._pool, None
-        if pool is not None and not self._busy:
-            pool.stop()
-
-    def _done(self, result: Any) -> Any:
-        self._busy -= 1
-        return result
 
 
 def _deferred(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:

@@ -38,6 +38,10 @@ class LoopServer(HardwareServer):
     def plain(self, run: Run) -> str:
         return "two words"
 
+    @operation("exit")
+    def exit(self, run: Run) -> None:
+        raise SystemExit(3)
+
     @operation("later")
     def later(self, run: Run) -> Deferred[Any]:
         self.runs.append(run)
@@ -249,6 +253,31 @@ class OperationTests(DhsTestCase):
         self.dhs.stopService()
         self.clock.advance(1.5)
         self.assertEqual(self.attempt.transport.closed, ["lose", "abort"])
+
+
+class FixedOperationTests(DhsTestCase):
+    """Completions in protocol 1, where little fits."""
+
+    version = 1
+
+    def test_a_result_that_does_not_fit(self) -> None:
+        """Nobody waits for ever: the operation has failed."""
+        self.connect(LoopServer())
+        self.attempt.transport.clear()
+        handle = "1." + "1" * 60
+        self.say(
+            f"stoh_start_operation echo 1.1 {'x' * 165}",
+            f"stoh_start_operation echo {handle} {'x' * 105}",
+            "stoh_start_operation exit 1.2",
+        )
+        received = self.attempt.transport.value()
+        first, *others = [received[at : at + 200].rstrip(b"\0").decode() for at in range(0, len(received), 200)]
+        self.assertTrue(first.startswith("htos_operation_completed echo 1.1 LocalProtocolError {"), first)
+        self.assertEqual(
+            others,
+            [f"htos_operation_completed echo {handle} failed", "htos_operation_completed exit 1.2 SystemExit 3"],
+        )
+        self.flushLoggedErrors(LocalProtocolError, SystemExit)
 
 
 class MarkTests(SynchronousTestCase):
