@@ -553,7 +553,14 @@ class DhsConnection(ClientConnection):
             self._complete(task, Failure(OperationFailed("busy")))
             return
         self._enter(task)
-        device.lock.acquire().addCallback(lambda _: self._start(task, False, self.call, device, *task.call))
+        device.lock.acquire().addCallback(lambda _: self._begin_request(task))
+
+    def _begin_request(self, task: Request) -> None:
+        if task.owed:
+            self._start(task, False, self.call, task.device, *task.call)
+        else:
+            # Who asked for it is gone, and does not expect the hardware to move any more.
+            task.over()
 
     def _enter(self, task: Task) -> bool:
         return self.owed.enter(task.key, task)

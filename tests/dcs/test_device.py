@@ -508,6 +508,20 @@ class OtherDeviceTests(DeviceTestCase):
         self.say(*["stoh_set_shutter_state shutter closed"] * 102)
         self.assertEqual(self.heard(), ["htos_report_shutter_state shutter closed busy"])
 
+    def test_requests_of_a_lost_connection(self) -> None:
+        """What had not begun when dcss went does not reach the hardware any more."""
+        self.register()
+        shutter = self.server.device("shutter")
+        shutter.waits = Deferred()
+        self.say("stoh_set_shutter_state shutter open", "stoh_set_shutter_state shutter closed")
+        self.come_back()
+        shutter.waits.callback(None)
+        self.assertEqual((shutter.states, shutter.state, self.heard()), (["open"], "open", []))
+        self.say("stoh_register_shutter shutter closed hw", "stoh_set_shutter_state shutter closed")
+        self.assertEqual(
+            self.heard(), ["htos_report_shutter_state shutter open", "htos_report_shutter_state shutter closed"]
+        )
+
     def test_ion_chambers(self) -> None:
         """All that were asked for count together, and are reported together."""
         self.register()
