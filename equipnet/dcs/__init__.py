@@ -14,9 +14,13 @@ from equipnet.dcs.device import (
 from equipnet.dcs.message import GenericMessage, Message, parse_message
 from equipnet.dcs.operation import Aborted, OperationFailed, Run, on, operation
 from equipnet.dcs.service import DhsConnection, HardwareServer
+from equipnet.dcs.simulator import AbnormalCompletion, DcssFault, DcssSimulator
 
 __all__ = [
+    "AbnormalCompletion",
     "Aborted",
+    "DcssFault",
+    "DcssSimulator",
     "Device",
     "DhsConnection",
     "Encoder",
