@@ -182,6 +182,12 @@ class TLSSection(Section):
         return tls
 
 
+def check_port(listen: Address, tls: TLSSection | None) -> None:
+    """Refuse a TLS port without a certificate, which could never be bound; raises ValueError."""
+    if listen.scheme == "tls" and (tls is None or tls.certificate is None):
+        raise ValueError("a TLS port needs tls = { certificate = ..., key = ... }")
+
+
 def find_object(name: str, folder: Path) -> Any:
     """
     Give what a configuration file names as ``"package.module:Name"``.

@@ -16,6 +16,7 @@ from equipnet.connection.config import (
     RetrySection,
     Section,
     TLSSection,
+    check_port,
     find_object,
 )
 from equipnet.hsms.service import HsmsActiveConnection, HsmsConnection, HsmsPassiveConnection
@@ -148,6 +149,7 @@ class HsmsSection(_ConversationSection):
                 raise ValueError("a passive connection needs to know where to listen")
             if self.listen.scheme == "udp":
                 raise ValueError("HSMS is not spoken over UDP")
+            check_port(self.listen, self.tls)
             _Whence(address=self.address)  # type: ignore[arg-type]
         if self.options and self.delegate is None:
             raise ValueError("options are for a delegate")
@@ -243,6 +245,7 @@ class SimulatedEquipmentSection(_ConversationSection):
         _Whence(address=self.address)  # type: ignore[arg-type]
         if self.rate and self.event is None:
             raise ValueError("a rate needs the event that is sent")
+        check_port(self.listen, self.tls)
         return self
 
     def listens_on(self) -> tuple[Address, ...]:

@@ -18,6 +18,7 @@ from equipnet.connection.config import (
     RetrySection,
     Section,
     TLSSection,
+    check_port,
     find_object,
 )
 from equipnet.errors import EquipmentError
@@ -270,8 +271,7 @@ class SimulatedInstrumentSection(ConnectionSection):
 
     @model_validator(mode="after")
     def _can_listen(self) -> SimulatedInstrumentSection:
-        if self.listen.scheme == "tls" and (self.tls is None or self.tls.certificate is None):
-            raise ValueError("a TLS port needs tls = { certificate = ..., key = ... }")
+        check_port(self.listen, self.tls)
         return self
 
     def listens_on(self) -> tuple[Address, ...]:

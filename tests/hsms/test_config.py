@@ -117,6 +117,7 @@ class HsmsSectionTests(SynchronousTestCase):
             ({"mode": "active", "address": "h:1", "retry": {"maximum": 9.0}}, "timers.t5"),
             ({"mode": "passive"}, "where to listen"),
             ({"mode": "passive", "listen": "udp:1"}, "UDP"),
+            ({"mode": "passive", "listen": "tls:1"}, "needs tls"),
             ({"mode": "passive", "listen": "tcp:1", "address": "etcher"}, "address"),
             ({"mode": "active", "address": "h:1", "options": {"a": 1}}, "for a delegate"),
             ({"mode": "active", "address": "h:1", "encoding": "klingon"}, "klingon"),
@@ -171,6 +172,7 @@ class SimulatedEquipmentSectionTests(SynchronousTestCase):
         """
         for section, words in (
             ({"listen": "tcp:1", "rate": 1.0}, "needs the event"),
+            ({"listen": "tls:1"}, "needs tls"),
             ({"listen": "tcp:1", "replies": {"S1F5": "<L"}}, "line 1"),
             ({"listen": "tcp:1", "variables": {"1": {"name": "x", "value": 5}}}, "SML"),
             ({"listen": "tcp:1", "fault": {"split": 0}}, "split is 0"),
