@@ -124,8 +124,18 @@ class MemoryTests(SynchronousTestCase):
 
     def test_producers(self) -> None:
         """Producers are accepted: nothing is ever held back."""
-        self.client.transport.registerProducer(None, True)
+        told: list[str] = []
+
+        class Telling:
+            def __getattr__(self, name: str) -> Any:
+                return lambda: told.append(name)
+
+        self.client.transport.registerProducer(Telling(), True)
+        self.client.transport.write(b"x" * 1_000_000)
+        self.clock.advance(0)
         self.client.transport.unregisterProducer()
+        self.assertEqual(told, [])
+        self.assertEqual(self.server.received, [b"x" * 1_000_000])
 
     def test_line_receiver(self) -> None:
         """Twisted's line protocols, which ask whether the connection is being closed, work over it."""

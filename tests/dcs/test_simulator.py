@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -537,9 +537,13 @@ class ApiTests(SimulatorTestCase):
         Who does not want to wait any more is forgotten.
         """
         ended = self.dcss.move("gonio_phi", 5)
-        ended.addErrback(lambda _: None)
         ended.cancel()
+        self.failureResultOf(ended, CancelledError)
         self.say("htos_motor_move_completed gonio_phi 5 normal")
+        again = self.dcss.move("gonio_phi", 6)
+        self.assertNoResult(again)
+        self.say("htos_motor_move_completed gonio_phi 6 normal")
+        self.successResultOf(again)
 
     def test_online(self) -> None:
         """
