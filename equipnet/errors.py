@@ -64,6 +64,10 @@ class Disconnected(NotConnected):
     """The connection was ended from our side."""
 
 
+class AuthenticationFailed(EquipmentConnectionError):
+    """The other side does not take us for who we say we are, or wants to be told in a way that we do not know."""
+
+
 class EquipmentTimeout(EquipmentConnectionError, TimeoutError):
     """
     Something did not happen in time.
