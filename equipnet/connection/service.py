@@ -507,7 +507,23 @@ class ListeningConnection(Connection):
     def left(self, protocol: WireProtocol) -> None:
         """Take note that a client that had joined is gone."""
 
+    def admits(self, host: str) -> bool:
+        """Tell whether a client from that IP address may come in; the others are closed without a word."""
+        return self.is_allowed(host)
+
     # What users call
+
+    def is_allowed(self, host: str) -> bool:
+        """Tell whether an IP address is in one of the ``allowed`` networks, where there are any."""
+        if not self.allowed:
+            return True
+        try:
+            peer = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
+            peer = peer.ipv4_mapped
+        return any(peer in network for network in self.allowed)
 
     @property
     def bound(self) -> Address | None:
@@ -532,7 +548,7 @@ class ListeningConnection(Connection):
         if self._closing is not None:
             return None
         host = getattr(address, "host", None)
-        if self.allowed and host is not None and not self._is_allowed(host):
+        if host is not None and not self.admits(host):
             self._refuse(host, "its address is not allowed")
             return None
         if len(self.protocols) >= self.max_connections:
@@ -561,15 +577,6 @@ class ListeningConnection(Connection):
         except Exception:
             self.log.failure("{name}: taking note that {peer} left", name=self.name, peer=protocol.peer)
         self._forget(protocol)
-
-    def _is_allowed(self, host: str) -> bool:
-        try:
-            peer = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
-            peer = peer.ipv4_mapped
-        return any(peer in network for network in self.allowed)
 
     def _refuse(self, who: str, why: str) -> None:
         self.refused += 1
