@@ -134,7 +134,7 @@ class WireProtocol(Protocol):
     # What Twisted calls
 
     def makeConnection(self, transport: Any) -> None:
-        _set_options(transport)
+        set_options(transport)
         self._cause = Cause(transport)
         self.peer = _peer_of(transport)
         super().makeConnection(transport)
@@ -199,7 +199,8 @@ def _loss(peer: str, reason: Failure, cause: OSError | None) -> ConnectionLost:
     return error
 
 
-def _set_options(transport: Any) -> None:
+def set_options(transport: Any) -> None:
+    """Turn on TCP_NODELAY and keepalive for a TCP transport; others have nothing to set."""
     # A UNIX socket of Twisted's has these methods as well, and fails in them.
     if getattr(transport.getPeer(), "type", None) != "TCP" or not hasattr(transport, "setTcpNoDelay"):
         return

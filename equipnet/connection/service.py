@@ -433,8 +433,85 @@ class ListeningFactory(Factory):
         return self._service.admit(addr)
 
 
+class RetryingConnection(Connection):
+    """
+    A connection that makes its attempts itself, one at a time.
+
+    A subclass overrides `_attempt`, whose end it tells by `_worked` or `_failed`.
+
+    Parameters
+    ----------
+    name, reactor
+        As `Connection` says.
+    retry
+        When to try again.
+    """
+
+    def __init__(self, name: str, retry: RetryPolicy | None, reactor: Any) -> None:
+        super().__init__(name, reactor)
+        self._retry = retry or RetryPolicy()
+        self._failures = 0
+        self._limit: int | None = None
+        self._next_try: IDelayedCall | None = None
+
+    def retry_delay(self, failures: int) -> float:
+        """Give the seconds until the next try, after so many in a row that failed."""
+        return self._policy.delay(failures)
+
+    def _attempt(self) -> None:
+        """Move to CONNECTING, and begin an attempt."""
+        raise NotImplementedError
+
+    @property
+    def _policy(self) -> RetryPolicy:
+        return self._retry
+
+    def _begin(self, attempts: int | None) -> None:
+        self._given_up = None
+        self._failures = 0
+        self._limit = attempts
+        self._attempt()
+
+    def _go_on(self, attempts: int | None) -> None:
+        if attempts is None:
+            self._limit = None
+        elif self._limit is not None:
+            self._limit = max(self._limit, self._failures + attempts)
+        if self._next_try is not None:
+            self._next_try.reset(0)
+
+    def _try_again(self) -> None:
+        self._next_try = None
+        self._attempt()
+
+    def _worked(self) -> None:
+        """Count failures from here on as the policy says."""
+        self._failures = 0
+        self._limit = self._policy.attempts
+
+    def _failed(self, error: EquipmentConnectionError) -> None:
+        """Take note that an attempt failed, or what it had made is lost: try again later, or give up."""
+        self.last_error = error
+        self._failures += 1
+        # Who begins to wait from here on waits for what comes next.
+        waiting = tuple(self._waiting)
+        if self._limit is None or self._failures < self._limit:
+            self._next_try = self.reactor.callLater(self.retry_delay(self._failures), self._try_again)
+            self._machine.move(Event.LOST, str(error))
+            self._count_failure(waiting, error)
+        else:
+            self._given_up = error
+            self._machine.move(Event.GIVEN_UP, str(error))
+            self._fail(waiting, error)
+
+    def _stop_trying(self) -> None:
+        if self._next_try is not None:
+            self._next_try.cancel()
+            self._next_try = None
+
+
 @implementer(IConnection)
-class ListeningConnection(Connection):
+class ListeningConnection(RetryingConnection):
     """
     A port of ours to which clients connect; READY as soon as it is bound.
 
@@ -479,7 +556,7 @@ class ListeningConnection(Connection):
     ) -> None:
         self.address = parse_listen(listen) if isinstance(listen, str) else listen
         _check_tls(self.address, tls)
-        super().__init__(name or str(self.address), reactor)
+        super().__init__(name or str(self.address), retry, reactor)
         if max_connections < 1:
             raise ValueError(f"max_connections is {max_connections}, less than 1")
         self.max_connections = max_connections
@@ -487,11 +564,7 @@ class ListeningConnection(Connection):
         self.protocols: set[WireProtocol] = set()
         self.refused = 0
         self._tls = tls
-        self._retry = retry or RetryPolicy()
         self._port: IListeningPort | None = None
-        self._failures = 0
-        self._limit: int | None = None
-        self._next_try: IDelayedCall | None = None
         self._binding: Deferred[Any] | None = None
         self._abort: IDelayedCall | None = None
 
@@ -607,26 +680,10 @@ class ListeningConnection(Connection):
 
     # How it begins and ends
 
-    @property
-    def _policy(self) -> RetryPolicy:
-        return self._retry
-
-    def _begin(self, attempts: int | None) -> None:
-        self._given_up = None
-        self._failures = 0
-        self._limit = attempts
+    def _attempt(self) -> None:
         self._bind()
 
-    def _go_on(self, attempts: int | None) -> None:
-        if attempts is None:
-            self._limit = None
-        elif self._limit is not None:
-            self._limit = max(self._limit, self._failures + attempts)
-        if self._next_try is not None:
-            self._next_try.reset(0)
-
     def _bind(self) -> None:
-        self._next_try = None
         begun: Deferred[Any] = Deferred()
         self._binding = begun
         begun.addCallback(lambda _: self._listen())
@@ -654,24 +711,11 @@ class ListeningConnection(Connection):
         # Twisted's CannotListenError keeps the system's error, with its number, to itself.
         if isinstance(cause, CannotListenError) and isinstance(cause.socketError, OSError):
             cause.__cause__ = cause.socketError
-        self.last_error = error
-        self._failures += 1
-        # Who begins to wait from here on waits for what comes next.
-        waiting = tuple(self._waiting)
-        if self._limit is None or self._failures < self._limit:
-            self._next_try = self.reactor.callLater(self._retry.delay(self._failures), self._bind)
-            self._machine.move(Event.LOST, str(error))
-            self._count_failure(waiting, error)
-        else:
-            self._given_up = error
-            self._machine.move(Event.GIVEN_UP, str(error))
-            self._fail(waiting, error)
+        self._failed(error)
 
     def _close(self, error: Disconnected) -> None:
         self._fail(self._waiting, error)
-        if self._next_try is not None:
-            self._next_try.cancel()
-            self._next_try = None
+        self._stop_trying()
         if self._binding is not None:
             self._binding.cancel()
         port, self._port = self._port, None
