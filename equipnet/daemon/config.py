@@ -1,29 +1,34 @@
 """
 Reading a configuration file: everything that is wrong with it is found at once, with its line, and no secret is told.
 
-The file is TOML. ``[node]`` says what concerns the whole, each ``[connections.NAME]`` describes one connection, and is
-checked by the model of its kind. Below ``connections`` any text may take its value from elsewhere, as
-`equipnet.daemon.substitution` says.
+The file is TOML. ``[node]`` says what concerns the whole, ``[logging]`` what is logged, each ``[connections.NAME]``
+describes one connection, and is checked by the model of its kind. Below ``connections`` any text may take its value
+from elsewhere, as `equipnet.daemon.substitution` says.
 """
 
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic.json_schema import models_json_schema
 from twisted.plugin import getPlugins
 
 import equipnet.plugins
+import twisted
 from equipnet.connection.address import Address, parse_listen
 from equipnet.connection.config import ConnectionSection, Section
 from equipnet.daemon.lines import Lines, Path, dotted, find_lines
@@ -39,7 +44,18 @@ else:  # the same parser under its older name
 
 Kinds = Mapping[str, IConnectionKind]
 
+Level = Literal["debug", "info", "warn", "error", "critical"]
+
+_Section = TypeVar("_Section", bound=Section)
+
+_Stamp = tuple[int, int, int] | None
+"""Time of change, size and number of a file; None for what is no file."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_TABLES = ("node", "logging", "connections")
+_PACKAGES = {"equipnet": equipnet, "twisted": twisted}
+_NO_MODULES = ("log_legacy", "stdout", "stderr")
+"""Where Twisted logs what has no namespace, and what is printed."""
 _EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})
 
 
@@ -59,6 +75,33 @@ class NodeSection(Section):
     grace: float = Field(default=2.0, ge=0, le=3600, allow_inf_nan=False)
 
 
+class LoggingSection(Section):
+    """
+    The ``[logging]`` table.
+
+    Parameters
+    ----------
+    level
+        The least level that is written, of everything that ``levels`` does not name.
+    format
+        ``"text"``, or ``"json"`` for one JSON object a line.
+    levels
+        The least level by name: that of a connection, or a logger's namespace, which stands for all below it.
+    """
+
+    level: Level = "info"
+    format: Literal["text", "json"] = "text"
+    levels: dict[str, Level] = {}
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _is_flat(cls, levels: object) -> object:
+        for name, below in levels.items() if isinstance(levels, dict) else ():
+            if isinstance(below, dict) and below:
+                raise ValueError(f'a name with dots needs quotes: "{name}.{next(iter(below))}"')
+        return levels
+
+
 @dataclass(frozen=True, repr=False)
 class NodeConfig:
     """
@@ -74,12 +117,16 @@ class NodeConfig:
         The table of each connection by name, in the order of the file.
     grace
         How many seconds the end of the node may take.
+    logging
+        What is logged.
     folder
         The folder of the file, absolute; relative file names in it start there.
     lines
         The line of each key.
     filled
         What `problem` may not show, by connection.
+    files
+        By connection, how the files were that its table names with a `pathlib.Path`, just before it was checked.
     problems
         What was found wrong in spite of which the rest was read; nothing in what `read_config` gives.
     """
@@ -88,14 +135,33 @@ class NodeConfig:
     name: str
     connections: Mapping[str, ConnectionSection]
     grace: float = 2.0
+    logging: LoggingSection = field(default_factory=LoggingSection)
     folder: FilePath = field(default_factory=FilePath)
     lines: Lines = field(default_factory=Lines)
     filled: Mapping[str, Filled] = field(default_factory=dict)
+    files: Mapping[str, tuple[_Stamp, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{name}: {section.kind}" for name, section in self.connections.items())
         return f"<NodeConfig {self.name} from {self.file}: {kinds or 'no connections'}>"
+
+    def agrees(self, other: NodeConfig, name: str) -> bool:
+        """
+        Tell whether two configurations say the same of a connection.
+
+        Parameters
+        ----------
+        other
+            The other configuration.
+        name
+            The connection. The values that its table takes from elsewhere count, and so do the files that it names.
+        """
+        here, there = self.connections.get(name), other.connections.get(name)
+        try:
+            return here is not None and bool(here == there) and self.files.get(name) == other.files.get(name)
+        except Exception:  # a model may have fields that cannot be compared
+            return False
 
     def problem(self, name: str, error: Exception) -> Problem:
         """
@@ -242,7 +308,7 @@ def schema(kinds: Kinds | None = None) -> dict[str, Any]:
             sections[name] = kind.section()
         except Exception:  # whatever a package does when it is imported
             left_out.append(name)
-    models: dict[type[Section], None] = dict.fromkeys((NodeSection, *sections.values()))
+    models: dict[type[Section], None] = dict.fromkeys((NodeSection, LoggingSection, *sections.values()))
     references, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/$defs/{model}"
     )
@@ -259,6 +325,7 @@ def schema(kinds: Kinds | None = None) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "node": references[NodeSection, "validation"],
+            "logging": references[LoggingSection, "validation"],
             "connections": {
                 "type": "object",
                 "propertyNames": {"pattern": f"^{_NAME.pattern}$"},
@@ -294,6 +361,7 @@ class _Reading:
         self._environ = os.environ if environ is None else environ
         self._filled: dict[str, Filled] = {}
         self._sections: dict[str, ConnectionSection] = {}
+        self._files: dict[str, tuple[_Stamp, ...]] = {}
         self._lines = Lines()
         self._document: dict[str, Any] = {}
         self.parsed = self._parse(path.read_bytes())
@@ -304,18 +372,20 @@ class _Reading:
 
     def node(self) -> NodeConfig:
         for key in self._document:
-            if key not in ("node", "connections"):
-                self._report((key,), unknown_key(key, ("node", "connections")))
-        node = self._node_section(self._document.get("node", {}))
+            if key not in _TABLES:
+                self._report((key,), unknown_key(key, _TABLES))
+        node = self._table("node", NodeSection)
+        logging = self._table("logging", LoggingSection)
         tables = self._document.get("connections", {})
         if isinstance(tables, dict):
             for name, table in tables.items():
                 self._connection(name, table)
             self._check_needs(tables)
             self._check_ports()
+            self._check_levels(logging, tables)
         else:
             self._report(("connections",), "must be a table for each connection: [connections.NAME]")
-        return self._config(node.name or self._path.stem, node.grace)
+        return self._config(node.name or self._path.stem, node.grace, logging)
 
     def single(self, kind: str) -> NodeConfig:
         name = self._path.stem
@@ -323,9 +393,9 @@ class _Reading:
         given = self._document.get("kind", kind)
         if given != kind:
             self._report(("kind",), f"must be {kind!r} here, or left out")
-        return self._config(name, NodeSection().grace)
+        return self._config(name, NodeSection().grace, LoggingSection())
 
-    def _config(self, name: str, grace: float) -> NodeConfig:
+    def _config(self, name: str, grace: float, logging: LoggingSection) -> NodeConfig:
         # Of a table with a value that could not be had nothing more can be said.
         complete = {name: section for name, section in self._sections.items() if not self._filled[name].problems}
         return NodeConfig(
@@ -333,9 +403,11 @@ class _Reading:
             name,
             MappingProxyType(complete),
             grace,
+            logging,
             self._folder,
             self._lines,
             self._filled,
+            self._files,
             self.found(),
         )
 
@@ -375,16 +447,18 @@ class _Reading:
 
     # From tables to sections.
 
-    def _node_section(self, table: Any) -> NodeSection:
+    def _table(self, key: str, model: type[_Section]) -> _Section:
+        """Check a table that takes nothing from elsewhere; one that is wrong counts as empty."""
+        table = self._document.get(key, {})
         if not isinstance(table, dict):
-            self._report(("node",), "must be a table: [node]")
-            return NodeSection()
+            self._report((key,), f"must be a table: [{key}]")
+            return model()
         try:
-            return NodeSection.model_validate(table)
+            return model.model_validate(table)
         except ValidationError as error:
-            for path, message in explain(error, NodeSection, Filled(table)):
-                self._report(("node", *path), message)
-            return NodeSection()
+            for path, message in explain(error, model, Filled(table)):
+                self._report((key, *path), message)
+            return model()
 
     def _connection(self, name: str, table: Any) -> None:
         path = ("connections", name)
@@ -407,7 +481,8 @@ class _Reading:
         if model is None:
             return
         try:
-            self._sections[name] = model.model_validate(filled.table)
+            section = self._sections[name] = model.model_validate(filled.table)
+            self._files[name] = tuple(_stamp(self._folder / file) for file in _files(section))
         except ValidationError as error:
             for place, message in explain(error, model, filled):
                 self._report((*path, *place), message)
@@ -473,6 +548,8 @@ class _Reading:
                 self._report(("connections", name), _reason(error, self._filled[name]))
                 continue
             for address in addresses:
+                if address.scheme != "unix" and address.port == 0:
+                    continue  # any port that is free
                 others = bound.setdefault(_port_space(address), [])
                 path = self._where_bound(name, address, [path for _, path in others])
                 for other, other_path in others:
@@ -482,6 +559,29 @@ class _Reading:
                         self._report(path, f"the same {_port_words(address)} as {first}")
                         break
                 others.append((address, path))
+
+    def _check_levels(self, logging: LoggingSection, tables: Mapping[str, Any]) -> None:
+        """Refuse the names that are neither of a connection nor where a logger could be."""
+        for name in logging.levels:
+            first, _, below = name.partition(".")
+            if name in tables or name in _NO_MODULES:
+                continue
+            known: Iterable[str] = (*tables, *_PACKAGES)
+            if first in _PACKAGES and below:
+                known = [f"{first}.{module.name}" for module in pkgutil.iter_modules(_PACKAGES[first].__path__)]
+                if f"{first}.{below.partition('.')[0]}" in known:
+                    continue
+            elif self._is_module(first):
+                continue
+            self._report(
+                ("logging", "levels", name), f"there is no connection and no module {name!r}{did_you_mean(name, known)}"
+            )
+
+    def _is_module(self, name: str) -> bool:
+        try:
+            return bool(name) and (PathFinder.find_spec(name, [str(self._folder)]) or find_spec(name)) is not None
+        except ValueError:  # it is one, but does not know where it came from
+            return True
 
     def _where_bound(self, name: str, address: Address, others: list[Path]) -> Path:
         """Where a connection's table says that it listens there; the table itself if that cannot be told."""
@@ -504,6 +604,29 @@ def _reason(error: Exception, filled: Filled) -> str:
         text = f"{type(error).__name__}: {text}"
     text = " ".join(text.split())
     return f"{type(error).__name__}: {WITHHELD}" if filled.reveals(text) else text
+
+
+def _files(value: object) -> Iterator[FilePath]:
+    """Give the files that a section names as such, in tables and lists too."""
+    if isinstance(value, FilePath):
+        yield value
+    elif isinstance(value, BaseModel):
+        yield from _files(vars(value))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _files(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _files(item)
+
+
+def _stamp(file: FilePath) -> _Stamp:
+    try:
+        found = file.stat()
+    except (OSError, ValueError):  # what is wrong with it is told by who wants to read it
+        return None
+    # What is written into a folder does not make it another one.
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def _texts(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -542,11 +665,11 @@ def _port_space(address: Address) -> tuple[str, int, str]:
 
 
 def _collide(first: Address, second: Address) -> bool:
-    """Tell whether two addresses of one space cannot both be bound; port 0 takes any port that is free."""
+    """Tell whether two addresses of one space cannot both be bound."""
     if first.scheme == "unix":
         return True
     interfaces = {_interface(first.host), _interface(second.host)}
-    return first.port != 0 and (len(interfaces) == 1 or bool(interfaces & _EVERY_INTERFACE))
+    return len(interfaces) == 1 or bool(interfaces & _EVERY_INTERFACE)
 
 
 def _interface(host: str) -> str:

@@ -57,6 +57,15 @@ class Bearer(Section):
     token: SecretStr
 
 
+class Odd:
+    """A value that cannot be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("which part of it?")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class MeterSection(ConnectionSection):
     """A connection that goes out, with everything a table can hold."""
 
@@ -73,6 +82,8 @@ class MeterSection(ConnectionSection):
     login: Annotated[Basic | Bearer, Field(discriminator="scheme")] | None = None
     password: SecretStr | None = None
     serial: str = ""
+    files: tuple[Path, ...] = ()
+    odd: Annotated[Any, AfterValidator(lambda value: value and Odd())] = None
 
     @model_validator(mode="after")
     def _careless_check(self) -> MeterSection:

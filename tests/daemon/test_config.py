@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -189,11 +190,14 @@ class ShapeTests(ConfigTests):
 
     def test_unknown_table(self) -> None:
         """
-        There are two tables, and a third is a spelling mistake.
+        There are three tables, and a fourth is a spelling mistake.
         """
         self.assertEqual(
             self.wrong("[nodes]\n[x]\n"),
-            ["1: nodes: unknown key; did you mean 'node'?", "2: x: unknown key; known here: node, connections"],
+            [
+                "1: nodes: unknown key; did you mean 'node'?",
+                "2: x: unknown key; known here: node, logging, connections",
+            ],
         )
 
     def test_names(self) -> None:
@@ -207,6 +211,135 @@ class ShapeTests(ConfigTests):
                 "4: connections.'d.m': a connection's name consists of letters, digits, '_' and '-'",
             ],
         )
+
+
+class LoggingTests(ConfigTests):
+    """The table that says what is logged."""
+
+    def test_given(self) -> None:
+        """
+        It has a level for everything, one for connections and namespaces by name, and a format.
+        """
+        logging = self.read(
+            METER + '[logging]\nlevel = "warn"\nformat = "json"\n'
+            'levels = { dmm = "debug", "equipnet.hsms" = "error", twisted = "critical" }\n'
+        ).logging
+        self.assertEqual((logging.level, logging.format), ("warn", "json"))
+        self.assertEqual(logging.levels, {"dmm": "debug", "equipnet.hsms": "error", "twisted": "critical"})
+
+    def test_not_given(self) -> None:
+        """
+        Where nothing is said, everything but what is for finding mistakes is written, as text.
+        """
+        logging = self.read(METER).logging
+        self.assertEqual((logging.level, logging.format, logging.levels), ("info", "text", {}))
+
+    def test_wrong(self) -> None:
+        """
+        Its mistakes are told as those of the other tables, with what may have been meant.
+        """
+        self.assertEqual(
+            self.wrong('[logging]\nlevel = "warning"\nformat = "jsn"\nlevles = {}\nlevels = { twisted = 3 }'),
+            [
+                "2: logging.level: must be one of 'debug', 'info', 'warn', 'error' or 'critical', not 'warning'; "
+                "did you mean 'warn'?",
+                "3: logging.format: must be one of 'text' or 'json', not 'jsn'; did you mean 'json'?",
+                "4: logging.levles: unknown key; did you mean 'levels'?",
+                "5: logging.levels.twisted: must be one of 'debug', 'info', 'warn', 'error' or 'critical', not 3",
+            ],
+        )
+        self.assertEqual(self.wrong("logging = 1"), ["1: logging: must be a table: [logging]"])
+        self.assertEqual(self.wrong("[logging]\nlevels = 1"), ["2: logging.levels: must be a table, not 1"])
+
+    def test_names(self) -> None:
+        """
+        A name is that of a connection, right or wrong, or begins with that of a module that can be found, beside the
+        file too; within equipnet and Twisted one step further is looked.
+        """
+        (self.folder / "loop_dhs.py").touch()
+        right = ("dmm", "etcher", "loop_dhs.LoopServer", "json.tool", "equipnet", "equipnet.hsms.service", "twisted")
+        wrong = ("dnm", "equipnt", "equipnet.hsmss.service", "twisted.internt", "")
+        levels = "".join(f'"{name}" = "debug"\n' for name in (*right, *wrong, "stdout", "__main__"))
+        self.assertEqual(
+            self.wrong(METER + f"[logging.levels]\n{levels}[connections.etcher]\nkind = 'metre'\n")[:-1],
+            [
+                "12: logging.levels.dnm: there is no connection and no module 'dnm'; did you mean 'dmm'?",
+                "13: logging.levels.equipnt: there is no connection and no module 'equipnt'; did you mean 'equipnet'?",
+                "14: logging.levels.'equipnet.hsmss.service': there is no connection and no module "
+                "'equipnet.hsmss.service'; did you mean 'equipnet.hsms'?",
+                "15: logging.levels.'twisted.internt': there is no connection and no module 'twisted.internt'; "
+                "did you mean 'twisted.internet'?",
+                "16: logging.levels.'': there is no connection and no module ''",
+            ],
+        )
+
+    def test_dots(self) -> None:
+        """
+        A name with dots but without quotes, which TOML takes for tables in tables, is told how it is written.
+        """
+        self.assertEqual(
+            self.wrong('[logging]\nlevels.equipnet.hsms = "debug"'),
+            ['2: logging.levels: a name with dots needs quotes: "equipnet.hsms"'],
+        )
+
+
+class AgreementTests(ConfigTests):
+    """What makes a connection another one when the file is read again."""
+
+    def agree(self, before: str, after: str, environ: Mapping[str, str] | None = None) -> bool:
+        first = self.read(before, {"P": "hunter2"})
+        return first.agrees(self.read(after, environ or {"P": "hunter2"}), "dmm")
+
+    def test_same(self) -> None:
+        """
+        Other words for the same, other places in the file, and what other tables say make no difference.
+        """
+        self.assertTrue(self.agree(METER, METER))
+        self.assertTrue(self.agree(METER + "timeout = 5", "[node]\ngrace = 1\n" + METER + "# as ever\ntimeout = 5.0"))
+
+    def test_changed(self) -> None:
+        """
+        Another value does, wherever it stands in the table, and so does another kind, or being there at all.
+        """
+        self.assertFalse(self.agree(METER, METER + "timeout = 6"))
+        self.assertFalse(self.agree(METER, METER + "timers = { t5 = 11 }"))
+        self.assertFalse(self.agree(METER, '[connections.dmm]\nkind = "vault"\npassword = "x"'))
+        self.assertFalse(self.agree(METER, ""))
+        self.assertFalse(self.agree("", METER))
+
+    def test_from_elsewhere(self) -> None:
+        """
+        A value from elsewhere counts as if it stood in the table.
+        """
+        table = METER + 'password = "${env:P}"'
+        self.assertTrue(self.agree(table, table))
+        self.assertFalse(self.agree(table, table, {"P": "hunter3"}))
+
+    def test_files(self) -> None:
+        """
+        A file that the table names as such and that has changed makes it another one; one that is not there does not,
+        nor does what is written into a folder.
+        """
+        pem, folder = self.folder / "meter.pem", self.folder / "readings"
+        folder.mkdir()
+        table = METER + 'files = ["meter.pem", "readings"]'
+        first = self.read(table)
+        self.assertTrue(first.agrees(self.read(table), "dmm"))
+        (folder / "one").touch()
+        self.assertTrue(first.agrees(self.read(table), "dmm"))
+        pem.write_text("certificate")
+        second = self.read(table)
+        self.assertFalse(first.agrees(second, "dmm"))
+        pem.write_text("another one")
+        os.utime(pem, ns=(0, pem.stat().st_mtime_ns + 1))
+        self.assertFalse(second.agrees(self.read(table), "dmm"))
+
+    def test_odd_values(self) -> None:
+        """
+        What cannot be compared is not the same.
+        """
+        table = METER + 'odd = "x"'
+        self.assertFalse(self.agree(table, table))
 
 
 class KindTests(ConfigTests):
@@ -705,13 +838,15 @@ class SectionFileTests(ConfigTests):
 class SchemaTests(SynchronousTestCase):
     def test_whole(self) -> None:
         """
-        The schema has the node, every kind that can be imported by its name, and says which cannot.
+        The schema has the node, its log, every kind that can be imported by its name, and says which cannot.
         """
         whole = schema(KINDS)
         json.dumps(whole)
         self.assertEqual(whole["$schema"], "https://json-schema.org/draft/2020-12/schema")
         self.assertEqual(whole["$comment"], "Left out, as they cannot be imported: broken")
         self.assertEqual(whole["properties"]["node"], {"$ref": "#/$defs/NodeSection"})
+        self.assertEqual(whole["properties"]["logging"], {"$ref": "#/$defs/LoggingSection"})
+        self.assertEqual(whole["$defs"]["LoggingSection"]["properties"]["format"]["enum"], ["text", "json"])
         connections = whole["properties"]["connections"]["additionalProperties"]
         self.assertEqual(
             connections["oneOf"],
