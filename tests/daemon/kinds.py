@@ -184,3 +184,19 @@ class FakeConnection(Service):
         if "stop" in self.faults:
             raise RuntimeError("no end today")
         return self.closed if "slow" in self.faults else None
+
+
+def fake_kind(diary: Diary) -> FakeKind:
+    """Make a kind whose connections are fakes that write into one diary."""
+
+    class FakeSection(ConnectionSection):
+        value: int = 0
+        faults: tuple[str, ...] = ()
+
+        def build(self, name: str, node: INode, folder: Path, reactor: Any) -> Any:
+            diary.entries.append(f"{name} is built")
+            if "build" in self.faults:
+                raise RuntimeError("no such thing today")
+            return 7 if "nothing" in self.faults else FakeConnection(name, diary, self.faults)
+
+    return FakeKind("fake", "for one test", FakeSection)

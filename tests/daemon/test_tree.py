@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import permutations
 from pathlib import Path
 from typing import cast
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
@@ -14,10 +16,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from equipnet.daemon.config import NodeConfig, inspect_config, read_config
-from equipnet.daemon.tree import Node
+from equipnet.daemon.tree import Node, Reloaded
 from equipnet.errors import ConfigError
 from equipnet.interfaces import IConnection, INode
-from tests.daemon.kinds import KINDS, Diary, FakeConnection
+from tests.daemon.kinds import KINDS, Diary, FakeConnection, fake_kind
 
 
 class BuildTests(SynchronousTestCase):
@@ -78,10 +80,6 @@ class BuildTests(SynchronousTestCase):
             ],
         )
 
-
-class NodeTests(SynchronousTestCase):
-    """What the tests of a node of fake connections share."""
-
     def test_at_once(self) -> None:
         """
         What is wrong with the file and what only shows when a connection is built are said together; a connection
@@ -108,6 +106,10 @@ class NodeTests(SynchronousTestCase):
         )
         file.write_text("[connections")
         self.assertRaises(ConfigError, Node.from_config, inspect_config(file, KINDS, {}), Clock())
+
+
+class NodeTests(SynchronousTestCase):
+    """What the tests of a node of fake connections share."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -194,6 +196,30 @@ class StartTests(NodeTests):
         self.assertFalse(other.running)
         other.disownServiceParent()
         self.assertEqual(list(self.node), [])
+
+    def test_any_order(self) -> None:
+        """
+        In which order the file has the connections makes no difference to what they need.
+        """
+        for names in permutations("abcd"):
+            self.node = Node("bl831", 2.0, self.clock)
+            for name in names:
+                self.add(name, *{"a": ["b"], "b": ["c", "d"]}.get(name, []))
+            self.node.startService()
+            started = [entry[0] for entry in self.diary.take()]
+            self.assertEqual(len(started), 4)
+            for user, needed in ("ab", "bc", "bd"):
+                self.assertLess(started.index(needed), started.index(user), names)
+
+    def test_failure_of_one_added_later(self) -> None:
+        """
+        A connection that joins a running node and cannot be started is logged, and is a part of it all the same.
+        """
+        self.node.startService()
+        self.add("a", faults=["start"])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(self.warnings(), ["a: cannot be started"])
+        self.assertEqual(list(self.node.connections), ["a"])
 
 
 class StopTests(NodeTests):
@@ -308,3 +334,224 @@ class StopTests(NodeTests):
         A node without connections stops at once.
         """
         self.assertIsNone(self.successResultOf(self.node.stopService()))
+
+
+class ReloadTests(NodeTests):
+    """A node that becomes what another configuration describes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.kinds = {"fake": fake_kind(self.diary)}
+        self.file = Path(self.mktemp())
+
+    def config(self, node: str = "", **tables: str) -> NodeConfig:
+        """Read a file with a connection for each keyword, and the lines of its table."""
+        connections = (f'[connections.{name}]\nkind = "fake"\n{table}\n' for name, table in tables.items())
+        self.file.write_text(f'[node]\nname = "bl831"\n{node}\n' + "".join(connections))
+        return inspect_config(self.file, self.kinds, {})
+
+    def run_node(self, **tables: str) -> None:
+        self.node = Node.from_config(self.config(**tables), self.clock)
+        self.node.startService()
+        self.diary.take()
+
+    def reload(self, node: str = "", **tables: str) -> Deferred[Reloaded]:
+        return self.node.reload(self.config(node, **tables))
+
+    def closed(self, connection: IConnection) -> None:
+        """Let a connection that closes slowly be closed."""
+        cast(FakeConnection, connection).closed.callback(None)
+
+    def test_difference(self) -> None:
+        """
+        What is new starts, what is gone is closed, what has changed is closed and made anew, and the rest is not
+        touched; everything is built before anything is closed, and closed before anything is started.
+        """
+        self.run_node(same="", gone="", changed="value = 1")
+        before = dict(self.node.connections)
+        reloaded = self.reload(new="", changed="value = 2", same="")
+        self.assertEqual(
+            self.diary.take(),
+            ["new is built", "changed is built", "changed closes", "gone closes", "new starts", "changed starts"],
+        )
+        self.assertEqual(self.successResultOf(reloaded), Reloaded(("new",), ("gone",), ("changed",), ("same",)))
+        self.assertEqual(list(self.node.connections), ["new", "changed", "same"])
+        self.assertIs(self.node.connection("same"), before["same"])
+        self.assertIsNot(self.node.connection("changed"), before["changed"])
+        self.assertIs(self.node.getServiceNamed("changed"), self.node.connection("changed"))
+        self.assertIsNone(before["gone"].parent)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_words(self) -> None:
+        """
+        What was done is said in one line.
+        """
+        self.assertEqual(
+            str(Reloaded(("a", "b"), ("c",), ("d",), ("e", "f", "g"))), "started a, b; stopped c; restarted d; kept 3"
+        )
+        self.assertEqual(str(Reloaded((), (), (), ())), "nothing has changed; kept 0")
+
+    def test_same(self) -> None:
+        """
+        A file that says the same touches nothing, and is known as the present one.
+        """
+        self.run_node(a="value = 1", b="")
+        for _ in range(2):
+            self.assertEqual(self.successResultOf(self.reload(b="", a="value = 1")).kept, ("b", "a"))
+        self.assertEqual(self.diary.take(), [])
+        self.assertEqual(list(self.node.connections), ["b", "a"])
+
+    def test_the_node_itself(self) -> None:
+        """
+        Its name and its grace apply at once, the grace to what is closed by then, too.
+        """
+        self.run_node(a='faults = ["slow"]')
+        parent = MultiService()
+        self.node.setServiceParent(parent)
+        reloaded = self.reload("grace = 5", b="")
+        self.clock.advance(4.9)
+        self.assertNoResult(reloaded)
+        self.clock.advance(0.1)
+        self.successResultOf(reloaded)
+        self.assertEqual(self.warnings(), ["a: not closed after 5.0 s"])
+        self.file.write_text('[node]\nname = "hutch"')
+        self.successResultOf(self.node.reload(inspect_config(self.file, self.kinds, {})))
+        self.assertEqual(self.node.name, "hutch")
+        self.assertIs(parent.getServiceNamed("hutch"), self.node)
+
+    def test_problems(self) -> None:
+        """
+        A file with mistakes, or of which something cannot be built, changes nothing, and everything is said.
+        """
+        self.run_node(a="value = 1", b="")
+        before = dict(self.node.connections)
+        for table, said in (
+            ("valu = 2", ["6: connections.a.valu: unknown key; did you mean 'value'?"]),
+            ('faults = ["build"]', ["4: connections.a: RuntimeError: no such thing today"]),
+            ('faults = ["nothing"]', ["4: connections.a: TypeError: ('Could not adapt', 7, "]),
+        ):
+            error = self.assertRaises(ConfigError, self.reload, "grace = 9", a=table, c='faults = ["build"]')
+            problems = str(error).replace(f"{self.file}:", "").split("\n")
+            self.assertEqual(problems[1:], ["7: connections.c: RuntimeError: no such thing today"])
+            self.assertTrue(problems[0].startswith(said[0]), problems[0])
+            self.assertEqual(dict(self.node.connections), before)
+        self.assertEqual({entry[1:] for entry in self.diary.take()}, {" is built"})
+        self.node.stopService()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.successResultOf(self.reload(a="value = 1", b="")).kept, ("a", "b"))
+
+    def test_order(self) -> None:
+        """
+        Users close before what they need, across connections that stay; what is needed starts first.
+        """
+        self.run_node(
+            user='needs = ["between"]\nvalue = 1\nfaults = ["slow"]',
+            between='needs = ["needed"]',
+            needed="value = 1",
+        )
+        old = self.node.connection("user")
+        reloaded = self.reload(user='needs = ["between"]\nvalue = 2', between='needs = ["needed"]', needed="value = 2")
+        self.assertEqual(self.diary.take(), ["user is built", "needed is built", "user closes"])
+        self.assertIs(self.node.connection("user"), old)
+        self.closed(old)
+        self.assertEqual(self.diary.take(), ["needed closes", "needed starts", "user starts"])
+        self.assertEqual(self.successResultOf(reloaded).kept, ("between",))
+
+    def test_closed_first(self) -> None:
+        """
+        Nothing new starts before all that leaves is closed, since it may need a port that another one has.
+        """
+        self.run_node(a='value = 1\nfaults = ["slow"]', b="value = 1")
+        a = self.node.connection("a")
+        self.reload(a="value = 2", b="value = 2")
+        self.assertEqual(self.diary.take(), ["a is built", "b is built", "b closes", "a closes"])
+        self.closed(a)
+        self.assertEqual(self.diary.take(), ["a starts", "b starts"])
+
+    def test_never_closed(self) -> None:
+        """
+        After the grace what is new starts, whatever still hangs; the end of the node does not wait for that again.
+        """
+        self.run_node(a='value = 1\nfaults = ["slow"]')
+        reloaded = self.reload(a="value = 2")
+        self.diary.take()
+        self.clock.advance(2)
+        self.assertEqual(self.successResultOf(reloaded).restarted, ("a",))
+        self.assertEqual(self.diary.take(), ["a starts"])
+        self.assertEqual(self.warnings(), ["a: not closed after 2.0 s"])
+        self.successResultOf(self.node.stopService())
+        self.assertEqual(self.diary.take(), ["a closes"])
+
+    def test_failures(self) -> None:
+        """
+        A connection that fails to close, and one that cannot be started, are logged; the others are as they should be.
+        """
+        self.run_node(a='faults = ["stop"]', b="")
+        reloaded = self.reload(b="", c='faults = ["start"]\nneeds = ["d"]', d="")
+        self.assertEqual(self.diary.take(), ["c is built", "d is built", "a closes", "d starts", "c starts"])
+        self.assertEqual(self.successResultOf(reloaded), Reloaded(("c", "d"), ("a",), (), ("b",)))
+        self.assertEqual(
+            [failure.getErrorMessage() for failure in self.flushLoggedErrors(RuntimeError)],
+            ["no end today", "no start today"],
+        )
+        self.assertEqual(self.warnings(), ["a: failed to close", "c: cannot be started"])
+
+    def test_stopped_meanwhile(self) -> None:
+        """
+        A node that is stopped while something closes waits for that within its grace, asks nothing to close twice, and
+        starts nothing more.
+        """
+        self.run_node(a='value = 1\nfaults = ["slow"]', b='faults = ["slow"]')
+        a, b = self.node.connections.values()
+        reloaded = self.reload(a="value = 2", b='faults = ["slow"]')
+        self.diary.take()
+        self.clock.advance(1)
+        stopped = self.node.stopService()
+        self.assertEqual(self.diary.take(), ["b closes"])
+        self.closed(b)
+        self.assertNoResult(stopped)
+        self.closed(a)
+        self.successResultOf(stopped)
+        self.successResultOf(reloaded)
+        self.assertEqual(self.diary.take(), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_grace_after_a_reload(self) -> None:
+        """
+        The end of a node that was read again takes its grace and no more, in the order of the new needs.
+        """
+        self.run_node(a="", b='needs = ["a"]')
+        self.successResultOf(self.reload("grace = 4", a='needs = ["b"]\nfaults = ["slow"]', b='faults = ["slow"]'))
+        self.diary.take()
+        stopped = self.node.stopService()
+        self.assertEqual(self.diary.take(), ["a closes"])
+        self.clock.advance(2)
+        self.assertEqual(self.diary.take(), ["b closes"])
+        self.clock.advance(1.9)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(stopped)
+
+    def test_added_by_hand(self) -> None:
+        """
+        A connection that no configuration described stays, unless the new one describes one of that name; one that was
+        removed by hand comes back.
+        """
+        self.run_node(a="", b="")
+        self.add("mine")
+        self.add("taken")
+        self.node.connection("b").disownServiceParent()
+        self.diary.take()
+        reloaded = self.successResultOf(self.reload(b="", taken=""))
+        self.assertEqual(reloaded, Reloaded(("b",), ("a",), ("taken",), ()))
+        self.assertEqual(list(self.node.connections), ["mine", "b", "taken"])
+
+    def test_not_running(self) -> None:
+        """
+        A node that does not run yet takes on the new connections without starting them.
+        """
+        self.node = Node.from_config(self.config(a=""), self.clock)
+        self.successResultOf(self.reload(b=""))
+        self.node.startService()
+        self.assertEqual(self.diary.take()[-1], "b starts")
+        self.assertEqual(list(self.node.connections), ["b"])
