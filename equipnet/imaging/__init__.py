@@ -1,0 +1,1 @@
+"""Images of cameras: a receiver for those that cameras post, an Axis camera, and a simulated one."""
