@@ -2,23 +2,26 @@
 An HTTP port as a listening connection: Twisted's HTTP channel with bodies in memory, limits of size and time, and
 refusals that say why.
 
-Twisted's own ``Site`` writes bodies over 100 kB to a temporary file and has one time limit for all; everything else of
-it is used as it is.
+Requests, resources and answers are twisted.web's. Reading is done here: twisted.web copies what has arrived once for
+each line of the header, writes a body over 100 kB to a temporary file, knows one limit of time, and ends a connection
+that sends nonsense without a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, _ChunkedTransferDecoder, _MalformedChunkedDataError
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
@@ -27,6 +30,7 @@ from equipnet.connection.address import Address
 from equipnet.connection.protocol import WireProtocol
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.service import ListeningConnection
+from equipnet.connection.tcp import sender
 from equipnet.connection.tls import TLS
 from equipnet.errors import ConnectionLost, EquipmentTimeout
 
@@ -38,11 +42,16 @@ LINGER_LIMIT = 64 * 2**20
 #: A refused body of at most so many bytes is read to its end, so that the connection can be used again.
 DRAIN_LIMIT = 64 * 2**10
 
-#: The most bytes of the request line and all headers of one request.
+#: The most bytes of the request line and all header fields of one request.
 HEADER_LIMIT = 16 * 2**10
 
-#: How much is read at once while a body arrives that is longer than that.
+#: How many bytes are read at once while a longer body arrives.
 READ_SIZE = 256 * 2**10
+
+# RFC 9112, sections 3 and 5, without the obsolete folding of lines. A target may hold any byte that is no blank and no
+# control character.
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f]+) (HTTP/1\.[01])(?=\r\n|\Z)")
+_FIELD = re.compile(rb"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*)(?=\r\n|\Z)")
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,7 @@ class Answer:
     text: str = ""
     headers: tuple[tuple[str, str], ...] = ()
 
+    @lru_cache(maxsize=256)  # noqa: B019  # answers are few and small
     def to_bytes(self, close: bool = False, head: bool = False) -> bytes:
         """
         Give the answer as it is sent.
@@ -87,84 +97,204 @@ class Answer:
         return "\r\n".join([*lines, "", ""]).encode() + (b"" if head else body)
 
 
-class BodyRequest(Request):
+class Refused(Exception):
+    """A request cannot be taken; the argument is the `Answer` that says why."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
+@dataclass
+class Head:
     """
-    A request whose body is in memory, as ``body`` and as ``content``.
+    The head of a request: what stands before its body.
+
+    Parameters
+    ----------
+    method, target, version
+        The words of the request line.
+    fields
+        The values of each header field, by its name in small letters.
+    length
+        The bytes that the body will have; 0 where nothing announces one, None for a body in chunks.
+    """
+
+    method: bytes
+    target: bytes
+    version: bytes
+    fields: Mapping[bytes, Sequence[bytes]]
+    length: int | None = 0
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Head:
+        """
+        Read a head, without the empty line behind it.
+
+        Raises
+        ------
+        Refused
+            When it is malformed.
+        """
+        found = _REQUEST_LINE.match(data)
+        if found is None:
+            first = data.partition(b"\r\n")[0]
+            raise Refused(Answer(400, f"the first line is not that of an HTTP/1.1 request: {_shown(first)}"))
+        said = _FIELD.findall(data, found.end())
+        if len(said) != data.count(b"\r\n"):
+            wrong = next(line for line in data.split(b"\r\n")[1:] if not _FIELD.fullmatch(b"\r\n" + line))
+            raise Refused(Answer(400, f"a line of the header is malformed: {_shown(wrong)}"))
+        fields: dict[bytes, list[bytes]] = {}
+        for name, value in said:
+            fields.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
+        length = _length(fields.get(b"content-length"), fields.get(b"transfer-encoding"))
+        return cls(found[1], found[2], found[3], fields, length)
+
+    def first(self, name: bytes) -> bytes:
+        """Give the first value of a header field, empty where there is none."""
+        return self.fields.get(name, (b"",))[0]
+
+    def expects_continue(self) -> bool:
+        """Tell whether the client waits for our consent before it sends the body (RFC 9110, section 10.1.1)."""
+        return self.version == b"HTTP/1.1" and self.first(b"expect").lower() == b"100-continue"
+
+    def keeps_alive(self) -> bool:
+        """Tell whether the client may send another request on the connection (RFC 9112, section 9.3)."""
+        said = self.fields.get(b"connection")
+        if said is not None and b"close" in b",".join(said).lower().replace(b" ", b"").split(b","):
+            return False
+        return self.version == b"HTTP/1.1"
+
+
+class Incoming:
+    """
+    A request as it comes in: its head, then its body in memory, then its answer.
+
+    It is all that a service needs which answers by itself; `BodyRequest` is one for the resources of twisted.web, which
+    costs more.
+
+    Parameters
+    ----------
+    channel
+        The channel on which it comes.
 
     Attributes
     ----------
+    head
+        What stood before the body.
     refusal
-        What is to be answered instead of rendering a resource; None where nothing is wrong.
-    length
-        The bytes that the body will have; None while they are not known.
+        What is to be answered in place of what was asked for; None where nothing is wrong.
+    received
+        How many bytes of the body have come.
     body
         The whole body.
     """
 
-    channel: HttpChannel
+    head: Head
     refusal: Answer | None = None
-    length: int | None = None
     received = 0
     body = b""
+    _answered = False
+    _gone: Callable[[], object] | None = None
 
-    def gotLength(self, length: int | None) -> None:
-        # What HTTPChannel would tell only behind the body.
-        self.method, self.uri = self.channel._command, self.channel._path
-        self.path = self.uri.partition(b"?")[0]
-        self.length = length
+    def __init__(self, channel: HttpChannel) -> None:
+        self.channel = channel
         self._chunks: list[bytes] = []
-        self.refusal = self.channel.port.refuse(self)
+
+    def begin(self, head: Head) -> None:
+        """Take the head, and find out whether the body is wanted."""
+        self.head = head
+        self.refusal = self.channel.port.refusal(head, self.channel.host)
 
     def handleContentChunk(self, data: bytes) -> None:
+        """Take some of the body."""
         self.received += len(data)
         if self.refusal is not None:
             if self.received > DRAIN_LIMIT:
-                self.channel.refuse(self.refusal)
+                raise Refused(self.refusal)
         elif self.received > self.channel.port.max_size:
-            self.refusal = too_long(self.channel.port.max_size)
-            self._chunks.clear()
-            self.channel.refuse(self.refusal)
+            raise Refused(too_long(self.channel.port.max_size))
         else:
             self._chunks.append(data)
 
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        self.clientproto = version
-        chunks = self._chunks
+    def complete(self) -> None:
+        """Answer; the whole body has come."""
+        chunks, self._chunks = self._chunks, []
         self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
-        if self.refusal is not None:
+        if self.refusal is None:
+            self.serve()
+        else:
+            self.channel.port.refused_request(self.refusal, self.channel.peer)
             self.answer(self.refusal)
-            return
-        self.content = BytesIO(self.body)
-        self.args = {}
-        self.process()
+
+    def serve(self) -> None:
+        """Do what is asked for, and answer now or later."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it does")
 
     def answer(self, answer: Answer) -> None:
-        """Send a whole answer in one piece and be done with the request."""
-        if self._disconnected:
-            return
-        channel = self.channel
-        if answer is self.refusal:
-            channel.port.refused_request(self, answer)
+        """Send a whole answer in one piece and be done with the request; nothing where the client has gone."""
+        if not self._answered:
+            self._answered = True
+            channel = self.channel
+            channel.send(answer.to_bytes(not channel.persistent, self.head.method == b"HEAD"))
+            self._cleanup()
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        """Call ``gone`` if the client goes before it is answered."""
+        self._gone = gone
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Take note that the client has gone."""
+        self._answered = True
+        if self._gone is not None:
+            self._gone()
+
+    def _cleanup(self) -> None:
+        self.channel.requestDone(self)
+
+
+class BodyRequest(Incoming, Request):
+    """A request of twisted.web whose body is in memory, as ``body`` and as ``content``."""
+
+    channel: HttpChannel
+
+    def __init__(self, channel: HttpChannel) -> None:
+        Request.__init__(self, channel)
+        Incoming.__init__(self, channel)
+
+    def serve(self) -> None:
+        """Let the resource of the path answer."""
+        self.requestHeaders = Headers(self.head.fields)
+        self.parseCookies()
+        # This reads the query, and the fields of a form from what has been written to the content.
+        self.content = BytesIO(self.body)
+        self.content.seek(0, 2)
+        self.requestReceived(self.head.method, self.head.target, self.head.version)
+
+    def answer(self, answer: Answer) -> None:
+        self.method = self.head.method
         self.startedWriting = self.finished = 1
         self.code = answer.status
-        channel.write(answer.to_bytes(close=not channel.persistent, head=self.method == b"HEAD"))
-        self._cleanup()
+        super().answer(answer)
 
-    def expects_continue(self) -> bool:
-        """Tell whether the client waits for our consent before it sends the body (RFC 9110, section 10.1.1)."""
-        expected = self.requestHeaders.getRawHeaders(b"Expect", ())
-        return self.channel._version == b"HTTP/1.1" and any(each.lower() == b"100-continue" for each in expected)
+    def connectionLost(self, reason: Failure) -> None:
+        Incoming.connectionLost(self, reason)
+        Request.connectionLost(self, reason)
+
+    def _cleanup(self) -> None:
+        Request._cleanup(self)
 
 
 class HttpChannel(HTTPChannel):
     """
-    Twisted's HTTP channel, with our refusals in place of its silent ends, and without a timer of its own.
+    Twisted's HTTP channel with a reader of its own, and without a timer.
 
     Attributes
     ----------
     port
         The service.
+    peer, host
+        The client, as text, and its IP address where it has one.
     began
         When the first byte of the present request came, on the reactor's clock; None between requests and while an
         answer is awaited.
@@ -174,7 +304,6 @@ class HttpChannel(HTTPChannel):
 
     port: HttpPort
     timeOut = None
-    totalHeadersSize = HEADER_LIMIT
     factory = None
     transport: Any
 
@@ -182,86 +311,158 @@ class HttpChannel(HTTPChannel):
         super().__init__()
         self.port = port
         self.site = port.site
-        self.requestFactory = port.request_class
         self.began: float | None = None
         self.active = port.reactor.seconds()
         self._protocol = protocol
-        self._reading_much = False
-
-    @property
-    def in_request(self) -> bool:
-        """Whether a request has begun to arrive and is not complete."""
-        return self.began is not None
+        self._seconds = port.reactor.seconds
+        self._unread = b""
+        self._searched = 0
+        self._reading = False
+        self._paused = False
+        self._request: Incoming | None = None
+        self._left = 0
+        self._chunks: _ChunkedTransferDecoder | None = None
 
     @property
     def handling(self) -> bool:
         """Whether a complete request waits for its answer."""
         return bool(self._handlingRequest)
 
+    @property
+    def progress(self) -> str:
+        """How much of the present request has come, in words."""
+        request = self._request
+        if request is None:
+            return "in the middle of the header"
+        if request.head.length is None:
+            return f"after {request.received} bytes of the body"
+        return f"after {request.received} of {request.head.length} bytes of the body"
+
     def refuse(self, answer: Answer) -> None:
         """Send an answer before the request is complete, and end the connection."""
-        if not self._protocol.lingering:
-            request = self.requests[-1] if self.requests else None
-            self.port.refused_request(request, answer, self._protocol.peer)
-            self._protocol.linger(answer)
+        self._unread = b""
+        self.port.refused_request(answer, self.peer)
+        self._protocol.linger(answer)
 
     # What Twisted calls
 
+    def makeConnection(self, transport: Any) -> None:
+        self.peer = self._protocol.peer
+        # They are asked for with each request, and do not change.
+        self._client: IAddress = transport.getPeer()
+        self._host: IAddress = transport.getHost()
+        self.host: str | None = getattr(self._client, "host", None)
+        self.send = sender(transport)
+        super().makeConnection(transport)
+
+    def getPeer(self) -> IAddress:
+        return self._client
+
+    def getHost(self) -> IAddress:
+        return self._host
+
     def dataReceived(self, data: bytes) -> None:
-        self.active = self.port.reactor.seconds()
-        if self.began is None and not self._handlingRequest:
+        self.active = self._seconds()
+        self._unread = self._unread + data if self._unread else data
+        if not self._handlingRequest:
+            self._read()
+        elif len(self._unread) > HEADER_LIMIT and not self._paused:
+            # The next requests wait with the client, but for a little by which we learn that it goes.
+            self._paused = True
+            self._networkProducer.pauseProducing()
+
+    # What requests call
+
+    def requestDone(self, request: Incoming) -> None:
+        del self.requests[0]
+        if not self.persistent:
+            self.loseConnection()
+            return
+        self._handlingRequest = False
+        if self._paused:
+            self._paused = False
+            if not self._waitingForTransport:
+                self._networkProducer.resumeProducing()
+        if self._unread:
+            self._read()
+
+    # How requests are read
+
+    def _read(self) -> None:
+        if self._reading:
+            return  # an answer was given at once: the loop below goes on
+        self._reading = True
+        try:
+            while self._unread and not self._handlingRequest and not self._protocol.lingering and self._read_some():
+                pass
+        except Refused as refused:
+            self.refuse(refused.answer)
+        finally:
+            self._reading = False
+
+    def _read_some(self) -> bool:
+        """Read a head or some of a body; tell whether there may be more."""
+        if self._request is None:
+            return self._read_head()
+        data, self._unread = self._unread, b""
+        if self._chunks is not None:
+            try:
+                self._chunks.dataReceived(data)
+            except _MalformedChunkedDataError:
+                raise Refused(Answer(400, f"a chunk is malformed, {self.progress}")) from None
+        elif len(data) < self._left:
+            self._left -= len(data)
+            self._request.handleContentChunk(data)
+        else:
+            self._unread = data[self._left :]
+            self._request.handleContentChunk(data[: self._left] if self._unread else data)
+            self._complete()
+        return True
+
+    def _read_head(self) -> bool:
+        if self.began is None:
             self.began = self.active
-        LineReceiver.dataReceived(self, data)
+            # One empty line before a request is overlooked (RFC 9112, section 2.2).
+            self._unread = self._unread.removeprefix(b"\r\n")
+        end = self._unread.find(b"\r\n\r\n", max(0, self._searched - 3))
+        if end > HEADER_LIMIT or (end < 0 and len(self._unread) > HEADER_LIMIT):
+            raise Refused(Answer(431, f"the header is longer than {HEADER_LIMIT} bytes"))
+        if end < 0:
+            self._searched = len(self._unread)
+            return False
+        head = Head.from_bytes(self._unread[:end])
+        self._unread = self._unread[end + 4 :]
+        self._searched = 0
+        request = self._request = self.port.request_class(self)
+        self.requests.append(request)
+        self.persistent = head.keeps_alive()
+        request.begin(head)
+        expects_continue = b"expect" in head.fields and head.expects_continue()
+        if request.refusal is not None and (expects_continue or head.length is None or head.length > DRAIN_LIMIT):
+            raise Refused(request.refusal)
+        if expects_continue and not self._unread:
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.length is None:
+            self._chunks = _ChunkedTransferDecoder(request.handleContentChunk, self._chunks_ended)
+        elif head.length == 0:
+            self._complete()
+        else:
+            self._left = head.length
+            if self._left > READ_SIZE:
+                self.transport.bufferSize = READ_SIZE
+        return True
 
-    def lineReceived(self, line: bytes) -> None:
-        if not self._protocol.lingering:
-            super().lineReceived(line)
+    def _chunks_ended(self, unread: bytes) -> None:
+        self._chunks = None
+        self._unread = unread
+        self._complete()
 
-    def rawDataReceived(self, data: bytes) -> None:
-        if not self._protocol.lingering:
-            super().rawDataReceived(data)
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        self._receivedHeaderSize = self.totalHeadersSize + 1
-        self._respondToBadRequestAndDisconnect()
-
-    def allHeadersReceived(self) -> None:
-        request = self.requests[-1]
-        self.persistent = self.checkPersistence(request, self._version)
-        request.gotLength(self.length)
-        expects_continue = request.expects_continue()
-        if request.refusal is not None and (expects_continue or (self.length or 0) > DRAIN_LIMIT):
-            self.refuse(request.refusal)
-        elif expects_continue:
-            self._send100Continue()
-        elif (self.length or 0) > READ_SIZE:
-            self.transport.bufferSize = READ_SIZE
-
-    def allContentReceived(self) -> None:
+    def _complete(self) -> None:
+        request, self._request = self._request, None
+        assert request is not None
         self.began = None
-        if not self._protocol.lingering:
-            super().allContentReceived()
-
-    def _finishRequestBody(self, data: bytes) -> None:
-        # The base class would keep an empty piece for each request.
-        if data:
-            self._dataBuffer.append(data)
-        self.allContentReceived()
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(self._complaint())
-
-    def _complaint(self) -> Answer:
-        """Say what the base class found wrong, which it keeps to itself."""
-        if self._receivedHeaderSize > self.totalHeadersSize:
-            return Answer(431, f"the header is longer than {self.totalHeadersSize} bytes")
-        if self._receivedHeaderCount > self.maxHeaders:
-            return Answer(431, f"there are more than {self.maxHeaders} header fields")
-        if not hasattr(self, "_command"):
-            return Answer(400, "the first line is not that of an HTTP request")
-        if not self.line_mode:
-            return Answer(400, "a chunk of the body is malformed")
-        return Answer(400, "a header field is malformed, or says something else about the length of the body")
+        self._handlingRequest = True
+        request.complete()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -292,8 +493,7 @@ class HttpServerProtocol(WireProtocol):
         """Send the last answer, and give the client the time to read it."""
         self.lingering = True
         self.transport.write(answer.to_bytes(close=True))
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
+        self._forget_limit()
         if hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
             late = ConnectionLost(f"{self.peer} was refused: {answer.text}")
@@ -317,8 +517,8 @@ class HttpServerProtocol(WireProtocol):
             self.transport.loseConnection()
         elif self.channel.handling:
             self.channel.persistent = 0
-        elif self.channel.in_request:
-            self.channel.refuse(Answer(400, f"the request ended early, {self._progress()}"))
+        elif self.channel.began is not None:
+            self.channel.refuse(Answer(400, f"the request ended early, {self.channel.progress}"))
         else:
             self.channel.loseConnection()
 
@@ -326,8 +526,7 @@ class HttpServerProtocol(WireProtocol):
         """Nothing: it is we who ended our side."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
+        self._forget_limit()
         if self.channel.transport is not None:
             self.channel.connectionLost(reason)
         super().connectionLost(reason)
@@ -340,33 +539,25 @@ class HttpServerProtocol(WireProtocol):
 
         One call for each connection serves: a request only leaves a note of its time.
         """
-        now = self.owner.reactor.seconds()
-        channel = self.channel
+        port, channel = self.owner, self.channel
+        now = port.reactor.seconds()
         if channel.handling:
             # How long the answer may take is the business of whoever gives it.
-            next_look = self.owner.idle_timeout
             channel.active = now
-        else:
-            silent = channel.active + self.owner.idle_timeout - now
-            late = silent if channel.began is None else channel.began + self.owner.request_timeout - now
-            next_look = min(silent, late)
-        if next_look > 0:
-            self._limit = self.owner.reactor.callLater(next_look, self._check_time)
-        elif not channel.in_request:
-            self.owner.log.debug("{name}: {peer} has been silent", name=self.owner.name, peer=self.peer)
-            self.hang_up(EquipmentTimeout(self.owner.idle_timeout, "a request"), abort=False)
+        silent = channel.active + port.idle_timeout - now
+        late = silent if channel.began is None else channel.began + port.request_timeout - now
+        if min(silent, late) > 0:
+            self._limit = port.reactor.callLater(min(silent, late), self._check_time)
+        elif channel.began is None:
+            self.hang_up(EquipmentTimeout(port.idle_timeout, "a request"), abort=False)
         elif silent <= 0:
-            channel.refuse(Answer(408, f"nothing came for {self.owner.idle_timeout:g} s, {self._progress()}"))
+            channel.refuse(Answer(408, f"nothing came for {port.idle_timeout:g} s, {channel.progress}"))
         else:
-            channel.refuse(Answer(408, f"not complete after {self.owner.request_timeout:g} s, {self._progress()}"))
+            channel.refuse(Answer(408, f"not complete after {port.request_timeout:g} s, {channel.progress}"))
 
-    def _progress(self) -> str:
-        request = self.channel.requests[-1] if self.channel.requests else None
-        if request is None or not hasattr(request, "_chunks"):
-            return "in the middle of the header"
-        if request.length is None:
-            return f"after {request.received} bytes of the body"
-        return f"after {request.received} of {request.length} bytes of the body"
+    def _forget_limit(self) -> None:
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
 
 
 class HttpPort(ListeningConnection):
@@ -395,7 +586,7 @@ class HttpPort(ListeningConnection):
         How many requests were refused, by status.
     """
 
-    request_class: type[BodyRequest] = BodyRequest
+    request_class: type[Incoming] = BodyRequest
 
     def __init__(
         self,
@@ -443,24 +634,30 @@ class HttpPort(ListeningConnection):
 
     # What a subclass overrides
 
-    def refuse(self, request: BodyRequest) -> Answer | None:
-        """Say what is wrong with a request whose header is complete, None where nothing is."""
-        host = getattr(request.client, "host", None)
-        if host is not None and not self.is_allowed(host):
+    def refusal(self, head: Head, host: str | None) -> Answer | None:
+        """
+        Say why a request is not wanted, None where it is; asked before the body comes.
+
+        Parameters
+        ----------
+        head
+            What has come.
+        host
+            The client's IP address, None where it has none.
+        """
+        if self.allowed and host is not None and not self.is_allowed(host):
             return Answer(403, "requests from your address are not allowed")
-        if request.length is not None and request.length > self.max_size:
+        if head.length is not None and head.length > self.max_size:
             return too_long(self.max_size)
         return None
 
     # What requests tell
 
-    def refused_request(self, request: BodyRequest | None, answer: Answer, peer: str = "") -> None:
+    def refused_request(self, answer: Answer, peer: str) -> None:
         """Count a refusal, and log it with the peer."""
         self.refusals[answer.status] = self.refusals.get(answer.status, 0) + 1
-        if request is not None:
-            peer = request.channel._protocol.peer
         self.log.warn(
-            "{name}: a request of {peer} was refused: {status} {text}",
+            "{name}: a request of {peer} is refused: {status} {text}",
             name=self.name,
             peer=peer,
             status=answer.status,
@@ -471,3 +668,24 @@ class HttpPort(ListeningConnection):
 def too_long(limit: int) -> Answer:
     """Give the answer to a body of more than ``limit`` bytes."""
     return Answer(413, f"the body is longer than {limit} bytes")
+
+
+def _length(lengths: Sequence[bytes] | None, codings: Sequence[bytes] | None) -> int | None:
+    # RFC 9112, section 6.3: what could be read in two ways is refused, since that hides one request in another.
+    if codings is not None:
+        if lengths is not None:
+            raise Refused(Answer(400, "Content-Length and Transfer-Encoding cannot both be there"))
+        if [each.lower() for each in codings] != [b"chunked"]:
+            raise Refused(Answer(501, f"the transfer coding is not known: {_shown(b', '.join(codings))}"))
+        return None
+    if lengths is None:
+        return 0
+    # Fewer digits than Python refuses to convert, and more than any body has.
+    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:
+        raise Refused(Answer(400, f"Content-Length is not a number of bytes: {_shown(b', '.join(lengths))}"))
+    return int(lengths[0])
+
+
+def _shown(data: bytes) -> str:
+    """Write some bytes of a client for its eyes and the log's, shortly and in ASCII."""
+    return ascii(data[:60].decode("latin-1"))
