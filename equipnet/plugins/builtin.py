@@ -42,3 +42,18 @@ simulated_dcss = Kind(
     "a dcss with the devices of a database.dat file and a port for GUIs, with faults on request",
     "equipnet.dcs.simulator_config.SimulatedDcssSection",
 )
+simulated_axis = Kind(
+    "simulated-axis",
+    "an Axis camera that looks at a turning loop, and posts images while its trigger is open, with faults on request",
+    "equipnet.imaging.simulator_config.SimulatedAxisSection",
+)
+simulated_automl = Kind(
+    "simulated-automl",
+    "an AutoML model that finds loops and pins in pictures, with faults on request",
+    "equipnet.prediction.simulator_config.SimulatedAutoMLSection",
+)
+jpeg_receiver = Kind(
+    "jpeg-receiver",
+    "a port to which cameras post JPEG and PNG images over HTTP",
+    "equipnet.imaging.config.JpegReceiverSection",
+)

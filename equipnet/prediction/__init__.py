@@ -1,1 +1,6 @@
 """Models that look at images: an AutoML model behind HTTP, and a simulated one that really looks."""
+
+from equipnet.prediction.simulator import AutoMLFault, SimulatedAutoML
+from equipnet.prediction.vision import Sighting, find_loop, read_picture
+
+__all__ = ["AutoMLFault", "Sighting", "SimulatedAutoML", "find_loop", "read_picture"]
