@@ -110,14 +110,14 @@ class HttpConnection(RetryingConnection):
         """
         return Deferred.fromCoroutine(self._request(method, path, options))
 
-    def stream(self, path: str, begin: Callable[[Response], Receive]) -> Deferred[None]:
+    def receive(self, path: str, begin: Callable[[Response], Receive]) -> Deferred[None]:
         """
         Ask for a body that is passed on while it arrives.
 
         The parameters and the result are those of `equipnet.http.client.HttpClient.stream`; beside, it waits and fails
         as `request`.
         """
-        return Deferred.fromCoroutine(self._stream(path, begin))
+        return Deferred.fromCoroutine(self._receive(path, begin))
 
     def reconnect(self, max_attempts: int | None = 1) -> Deferred[Any]:
         self.disconnect()
@@ -133,17 +133,17 @@ class HttpConnection(RetryingConnection):
         if self.state is not State.READY:
             await self._usable()
         if self.taps:
-            self._tapped("out", options.get("body") or b"", Request(method, path))
+            self.tapped("out", options.get("body") or b"", Request(method, path))
         response: Response = await self._heeded(self.client.request(method, path, **options))
         if self.taps:
-            self._tapped("in", response.body, response)
+            self.tapped("in", response.body, response)
         return response
 
-    async def _stream(self, path: str, begin: Callable[[Response], Receive]) -> None:
+    async def _receive(self, path: str, begin: Callable[[Response], Receive]) -> None:
         def begin_and_heed(head: Response) -> Receive:
             receive = begin(head)
             if self.taps:
-                self._tapped("in", b"", head)
+                self.tapped("in", b"", head)
 
             def heed(data: bytes) -> None:
                 self._heard()
@@ -154,8 +154,10 @@ class HttpConnection(RetryingConnection):
         if self.state is not State.READY:
             await self._usable()
         if self.taps:
-            self._tapped("out", b"", Request("GET", path))
+            self.tapped("out", b"", Request("GET", path))
         await self._heeded(self.client.stream(path, begin_and_heed))
+        # A server that goes away ends such a body as one that has said everything.
+        self._doubt()
 
     async def _usable(self) -> None:
         if self.state not in (State.CONNECTING, State.CONNECTED):
@@ -251,7 +253,8 @@ class HttpConnection(RetryingConnection):
 
     # How messages reach the taps
 
-    def _tapped(self, direction: str, raw: bytes, value: object) -> None:
+    def tapped(self, direction: str, raw: bytes, value: object) -> None:
+        """Show one message to each tap; what a tap raises is logged."""
         traffic = Traffic(self.name, time.time(), direction, raw, value)
         for tap in tuple(self.taps):
             try:

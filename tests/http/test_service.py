@@ -359,7 +359,7 @@ class RequestTests(ConnectionTestCase):
         """
         socket = self.ready(probe_interval=3.0)
         pieces: list[bytes] = []
-        done = self.http.stream("/video", lambda head: pieces.append)
+        done = self.http.receive("/video", lambda head: pieces.append)
         socket.say(b"HTTP/1.1 200 OK\r\n\r\n")
         for number in range(5):
             self.network.turn(2)
@@ -380,7 +380,7 @@ class DisconnectTests(ConnectionTestCase):
         """
         self.ready(max_requests=1)
         asked, waiting = self.http.request("GET", "/"), self.http.request("GET", "/")
-        stream = self.http.stream("/video", lambda head: len)
+        stream = self.http.receive("/video", lambda head: len)
         closed = self.http.disconnect()
         for each in (asked, waiting):
             self.failureResultOf(each, Disconnected)
