@@ -44,7 +44,7 @@ simulated_dcss = Kind(
 )
 simulated_axis = Kind(
     "simulated-axis",
-    "an Axis camera that looks at a turning loop, and posts images while its trigger is open, with faults on request",
+    "an Axis camera that sees a turning loop and posts images while triggered, with faults on request",
     "equipnet.imaging.simulator_config.SimulatedAxisSection",
 )
 simulated_automl = Kind(
