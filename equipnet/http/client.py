@@ -55,6 +55,7 @@ from equipnet.errors import (
     RemoteProtocolError,
 )
 from equipnet.http.digest import Authorization, Login
+from equipnet.http.size import parse_size
 
 #: Seconds for a connection to be made; from then on for the head of an answer; between its bytes; for a whole request.
 CONNECT_TIMEOUT, ANSWER_TIMEOUT, SILENCE_TIMEOUT, TIMEOUT = 5.0, 10.0, 5.0, 30.0
@@ -160,7 +161,7 @@ class HttpClient:
     timeout
         Seconds for a whole request, its turn included.
     max_size
-        How many bytes an answer may have.
+        How many bytes an answer may have; a number, or a text such as ``"20 MiB"``.
     max_requests
         How many requests may be under way at once; so many sockets are kept.
     queue_limit
@@ -188,7 +189,7 @@ class HttpClient:
         answer_timeout: float = ANSWER_TIMEOUT,
         silence_timeout: float = SILENCE_TIMEOUT,
         timeout: float = TIMEOUT,
-        max_size: int = MAX_SIZE,
+        max_size: int | str = MAX_SIZE,
         max_requests: int = MAX_REQUESTS,
         queue_limit: int = QUEUE_LIMIT,
         reactor: Any,
@@ -208,14 +209,18 @@ class HttpClient:
         ):
             if not 0 < seconds < math.inf:
                 raise ValueError(f"{name} is {seconds}, not above 0 seconds")
-        for name, number in (("max_size", max_size), ("max_requests", max_requests), ("queue_limit", queue_limit + 1)):
-            if number < 1:
-                raise ValueError(f"{name} is too small: {number if name != 'queue_limit' else queue_limit}")
+        self.max_size = parse_size(max_size)
+        for name, number, least in (
+            ("max_size", self.max_size, 1),
+            ("max_requests", max_requests, 1),
+            ("queue_limit", queue_limit, 0),
+        ):
+            if number < least:
+                raise ValueError(f"{name} is {number}, less than {least}")
         self.connect_timeout = connect_timeout
         self.answer_timeout = answer_timeout
         self.silence_timeout = silence_timeout
         self.timeout = timeout
-        self.max_size = max_size
         self.max_requests = max_requests
         self.queue_limit = queue_limit
         self.reactor = reactor

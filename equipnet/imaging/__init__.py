@@ -1,5 +1,6 @@
 """Images of cameras: a receiver for those that cameras post, an Axis camera, and a simulated one."""
 
+from equipnet.imaging.axis import AxisCamera, Frame, Frames
 from equipnet.imaging.drawing import LoopDrawing
 from equipnet.imaging.jpeg import Header, NotAnImage, read_header
 from equipnet.imaging.receiver import JpegReceiver, ReceivedImage
@@ -8,7 +9,10 @@ from equipnet.imaging.storage import Retention
 from equipnet.imaging.subscription import Subscription
 
 __all__ = [
+    "AxisCamera",
     "AxisFault",
+    "Frame",
+    "Frames",
     "Header",
     "JpegReceiver",
     "LoopDrawing",

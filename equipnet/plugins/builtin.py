@@ -57,3 +57,13 @@ jpeg_receiver = Kind(
     "a port to which cameras post JPEG and PNG images over HTTP",
     "equipnet.imaging.config.JpegReceiverSection",
 )
+axis = Kind(
+    "axis",
+    "an Axis camera: images and streams of them over HTTP, with Digest",
+    "equipnet.imaging.axis_config.AxisSection",
+)
+automl = Kind(
+    "automl",
+    "a model that finds loops and pins in images, behind TensorFlow Serving's HTTP interface",
+    "equipnet.prediction.config.AutoMLSection",
+)
