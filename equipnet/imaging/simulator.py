@@ -33,6 +33,7 @@ from zope.interface import implementer
 
 from equipnet.connection.address import Address
 from equipnet.connection.retry import RetryPolicy
+from equipnet.connection.state import State
 from equipnet.connection.tls import TLS
 from equipnet.errors import Disconnected, EquipmentError, NotConnected
 from equipnet.http.client import HttpClient
@@ -318,7 +319,7 @@ class SimulatedAxis(HttpPort):
         NotConnected
             When the camera is off.
         """
-        if self._port is None:
+        if self.state is not State.READY:
             raise NotConnected(f"{self.name} is off")
         if self._opened is not None:
             return

@@ -204,15 +204,14 @@ def _edges(
     if pin < _LEAST_PIN * height or not after_pin.size:
         return None
     pin_end = int(after_pin[0])
-    stem_and_loop = tall[pin_end:]
-    widest = pin_end + int(stem_and_loop.argmax())
-    if end - pin_end < _LEAST_LENGTH * width or widest - pin_end < 3:
+    widest = pin_end + int(tall[pin_end:].argmax())
+    if pin_end < 3 or end - pin_end < _LEAST_LENGTH * width or widest - pin_end < 3:
         return None
     stem = float(np.quantile(tall[pin_end:widest], 0.2))
-    # The loop is more than its stem, up to the tip.
-    thicker = np.flatnonzero(tall[pin_end:widest] <= 1.5 * stem + 1)
-    grown = pin_end + (int(thicker[-1]) + 1 if thicker.size else 0)
-    if tall[widest] < 1.5 * stem + 2:
+    # Where it is thicker than the stem from there on, it is the loop.
+    thin = np.flatnonzero(tall[pin_end:widest] <= 1.5 * stem + 1)
+    grown = pin_end + (int(thin[-1]) + 1 if thin.size else 0)
+    if tall[widest] < 1.5 * stem + 2 or end - grown < 3:
         return None
     # A round thing's height squared is (x - start) * (end - x), but for a factor: where it grows out of the stem.
     middle = slice(grown, max(grown + 3, round(end - 0.2 * (end - grown))))

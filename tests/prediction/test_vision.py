@@ -108,6 +108,25 @@ class NothingTests(SynchronousTestCase):
         ):
             self.assertIsNone(find_loop(pixels), name)
 
+    def test_anything(self) -> None:
+        """
+        Whatever is in a picture, what is found is a box inside of it, or nothing.
+        """
+        draw = np.random.default_rng(7)
+        found = 0
+        for _ in range(150):
+            pixels = light(200, 150)
+            for _ in range(int(draw.integers(1, 6))):
+                y, x = draw.integers(0, 150), draw.integers(-100, 200)
+                right = max(0, x) + draw.integers(1, 200)
+                pixels[y : y + draw.integers(1, 90), max(0, x) : right] = draw.integers(0, 256)
+            sighting = find_loop(pixels)
+            if sighting is not None:
+                found += 1
+                for box in (sighting.loop, sighting.pin):
+                    self.assertTrue(0 <= box.min_y < box.max_y <= 1 and 0 <= box.min_x < box.max_x <= 1, box)
+        self.assertGreater(found, 0)
+
 
 class ReadTests(SynchronousTestCase):
     def file(self, picture: Image.Image, form: str) -> bytes:
