@@ -117,9 +117,9 @@ class NothingTests(SynchronousTestCase):
         for _ in range(150):
             pixels = light(200, 150)
             for _ in range(int(draw.integers(1, 6))):
-                y, x = draw.integers(0, 150), draw.integers(-100, 200)
-                right = max(0, x) + draw.integers(1, 200)
-                pixels[y : y + draw.integers(1, 90), max(0, x) : right] = draw.integers(0, 256)
+                y, x = draw.integers(0, 150), max(0, int(draw.integers(-100, 200)))
+                right = x + draw.integers(1, 200)
+                pixels[y : y + draw.integers(1, 90), x:right] = draw.integers(0, 256)
             sighting = find_loop(pixels)
             if sighting is not None:
                 found += 1
