@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import count
+from typing import Any
+from urllib.request import HTTPDigestAuthHandler, HTTPPasswordMgr, Request, parse_http_list, parse_keqv_list
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.cred.credentials import DigestCredentialFactory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -450,3 +453,36 @@ class BothTests(SynchronousTestCase):
         Names, realms and passwords may be any text.
         """
         self.requests(("SHA-256",), True, name, password, name)
+
+
+class OthersTests(SynchronousTestCase):
+    def test_their_server(self) -> None:
+        """
+        Twisted's server takes our answers, the first and those with the same nonce, with and without a session key.
+        """
+        for algorithm in (b"md5", b"md5-sess"):
+            factory = DigestCredentialFactory(algorithm, b"a, b=c")
+            asked = factory.getChallenge(b"10.0.0.5")
+            parameters = b", ".join(b'%s="%s"' % (name.encode(), value) for name, value in asked.items())
+            login = Login("root", "se:cret")
+            said: Any = login.answer([b"Digest " + parameters], "GET", "/image?camera=1", None)
+            for _ in range(3):
+                credentials = factory.decode(said.value.removeprefix(b"Digest "), b"GET", b"10.0.0.5")
+                self.assertTrue(credentials.checkPassword(b"se:cret"), algorithm)
+                self.assertFalse(credentials.checkPassword(b"secret"), algorithm)
+                said = login.authorization("GET", "/image?camera=1")
+
+    def test_their_client(self) -> None:
+        """
+        We take the answers of Python's own client.
+        """
+        guard = Guard("root", "se:cret", "axis", Clock().seconds, algorithms=("MD5",))
+        asked = guard.challenges()[0].decode().removeprefix("Digest ")
+        passwords = HTTPPasswordMgr()
+        passwords.add_password("axis", "http://axis6/", "root", "se:cret")
+        client = HTTPDigestAuthHandler(passwords)
+        for verdict in (Verdict.GOOD, Verdict.GOOD):
+            said = client.get_authorization(
+                Request("http://axis6/image?camera=1"), parse_keqv_list(parse_http_list(asked))
+            )
+            self.assertIs(guard.verify("GET", "/image?camera=1", f"Digest {said}".encode()), verdict)
