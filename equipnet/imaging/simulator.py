@@ -45,7 +45,7 @@ from equipnet.imaging.mjpeg import BOUNDARY, CONTENT_TYPE
 #: Images a second in a stream that asks for no number, and the most that one gets.
 DEFAULT_FPS, MAX_FPS = 10.0, 60.0
 
-#: How many images wait at most for the receiver of the posts; more are dropped.
+#: How many images wait for the receiver of the posts where nobody says how many there are.
 POST_LIMIT = 10
 
 #: What a part without an end gets at each time of a frame.
@@ -179,6 +179,9 @@ class SimulatedAxis(HttpPort):
         Posts a second while the trigger is open, the first at once.
     post_count
         How many posts there are for one opening; as many as it is open where nothing is given.
+    post_limit
+        How many images wait at most for a slow receiver; more are dropped, as by a real camera. Where nothing is given,
+        ``post_count``, so that a turn is complete, or `POST_LIMIT`.
     post_timeout
         Seconds that a post may take.
     fault
@@ -222,6 +225,7 @@ class SimulatedAxis(HttpPort):
         post_to: str | None = None,
         post_rate: float = 10.0,
         post_count: int | None = None,
+        post_limit: int | None = None,
         post_timeout: float = 5.0,
         fault: AxisFault | None = None,
         name: str | None = None,
@@ -252,8 +256,9 @@ class SimulatedAxis(HttpPort):
             raise ValueError("only one of speed, step and angle_of says how the spindle turns")
         if not 0 < post_rate <= 1000:
             raise ValueError(f"post_rate is {post_rate}, not above 0 and up to 1000 images a second")
-        if post_count is not None and post_count < 1:
-            raise ValueError(f"post_count is {post_count}, less than 1")
+        for key, number in (("post_count", post_count), ("post_limit", post_limit)):
+            if number is not None and number < 1:
+                raise ValueError(f"{key} is {number}, less than 1")
         if (username is None) != (password is None):
             raise ValueError("username and password go together")
         self.seed = seed
@@ -263,6 +268,7 @@ class SimulatedAxis(HttpPort):
         self.step = step
         self.post_rate = post_rate
         self.post_count = post_count
+        self.post_limit = post_limit or post_count or POST_LIMIT
         self.posted = self.failed = self.dropped = self.skipped = 0
         self.guard: Guard | None = None
         if username is not None and password is not None:
@@ -419,7 +425,7 @@ class SimulatedAxis(HttpPort):
     def _take(self) -> None:
         if self.step:
             self._turned = self._frames * self.step
-        if len(self._pending) < POST_LIMIT:
+        if len(self._pending) < self.post_limit:
             self._pending.append((self._frames, self.angle))
             if self._posting is None:
                 self._posting = Deferred.fromCoroutine(self._post_pending())

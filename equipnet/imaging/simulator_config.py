@@ -74,6 +74,7 @@ class SimulatedAxisSection(ConnectionSection):
     post_to: str | None = None
     post_rate: float = 10.0
     post_count: int | None = None
+    post_limit: int | None = None
     post_timeout: float = 5.0
     max_connections: PositiveInt = 100
     idle_timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False)
@@ -110,6 +111,7 @@ class SimulatedAxisSection(ConnectionSection):
             post_to=self.post_to,
             post_rate=self.post_rate,
             post_count=self.post_count,
+            post_limit=self.post_limit,
             post_timeout=self.post_timeout,
             max_connections=self.max_connections,
             idle_timeout=self.idle_timeout,

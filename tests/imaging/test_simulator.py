@@ -108,7 +108,8 @@ class ImageTests(CameraTestCase):
         """
         for settings in (
             {"resolution": (10, 10)}, {"compression": 101}, {"speed": 1.0, "step": 1.0}, {"post_rate": 0},
-            {"step": 1.0, "angle_of": lambda: 0.0}, {"post_count": 0}, {"username": "root"}, {"speed": float("nan")},
+            {"step": 1.0, "angle_of": lambda: 0.0}, {"post_count": 0}, {"post_limit": 0},
+            {"username": "root"}, {"speed": float("nan")},
             {"post_to": "9000"}, {"username": "root", "password": "pass", "algorithms": ("MD4",)},
         ):  # fmt: skip
             self.assertRaises(ValueError, SimulatedAxis, reactor=self.clock, **settings)
@@ -347,6 +348,19 @@ class ReceiverTests(CameraTestCase):
         for _ in range(1 + POST_LIMIT):
             socket.answer()
         self.assertEqual((camera.posted, camera.failed), (1 + POST_LIMIT, 0))
+
+    def test_slow_turn(self) -> None:
+        """
+        Of a turn with a number of images none is dropped, unless that was asked for.
+        """
+        for settings, dropped in (({}, 0), ({"post_limit": 3}, 16)):
+            camera = self.camera(post_to="http://10.0.0.5", post_rate=100, post_count=20, post_timeout=60, **settings)
+            camera.open_trigger()
+            socket = self.network.accept()
+            self.clock.pump([0.01] * 50)
+            for _ in range(20 - dropped):
+                socket.answer()
+            self.assertEqual((camera.posted, camera.dropped), (20 - dropped, dropped))
 
     def test_away(self) -> None:
         """

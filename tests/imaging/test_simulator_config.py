@@ -43,12 +43,13 @@ class SectionTests(SynchronousTestCase):
             PLAIN
             + 'seed = 5\nresolution = [640, 512]\ncompression = 10\nusername = "root"\npassword = "pass"\n'
             + 'algorithms = ["Basic"]\nstart_angle = 20.0\nstep = 10.0\npost_to = "http://127.0.0.1:9000/camera1"\n'
-            + "post_rate = 30.0\npost_count = 36\npost_timeout = 2.0\nmax_connections = 7\nidle_timeout = 9.0\n"
-            + 'allowed = ["10.0.0.0/8"]\nretry = { attempts = 3 }\n'
+            + "post_rate = 30.0\npost_count = 36\npost_limit = 5\npost_timeout = 2.0\nmax_connections = 7\n"
+            + 'idle_timeout = 9.0\nallowed = ["10.0.0.0/8"]\nretry = { attempts = 3 }\n'
             + 'fault = { on = "post", truncate = true, count = 1 }\n'
         )
         self.assertEqual((camera.seed, camera.view.size, camera.view.compression), (5, (640, 512), 10))
         self.assertEqual((camera.angle, camera.step, camera.post_rate, camera.post_count), (20, 10, 30, 36))
+        self.assertEqual(camera.post_limit, 5)
         self.assertEqual((camera.max_connections, camera.idle_timeout), (7, 9))
         self.assertEqual([str(each) for each in camera.allowed], ["10.0.0.0/8"])
         assert camera.guard is not None
