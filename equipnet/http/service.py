@@ -43,7 +43,7 @@ class HttpConnection(RetryingConnection):
     It connects by a probe: a GET with a status below 400. While it is READY the probe is repeated whenever nothing was
     heard of the server for a while, and at once when a request failed for want of a connection or of time; when that
     fails too the connection is lost, and probes go on as the retry policy says. Requests that are under way are left to
-    their own limits: a server that answers some of them is answering.
+    their own limits, unless the policy gives up: a server that answers some of them is answering.
 
     Parameters
     ----------
@@ -216,6 +216,8 @@ class HttpConnection(RetryingConnection):
             error = ConnectFailed(f"{self.peer} is not usable: {reason.getErrorMessage()}")
             error.__cause__ = reason.value
         self._failed(error)
+        if self.state is State.STOPPED:
+            self.client.close(error)
 
     def _heard(self) -> None:
         self._heard_at = self.reactor.seconds()

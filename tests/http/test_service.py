@@ -158,6 +158,22 @@ class ConnectTests(ConnectionTestCase):
         self.assertEqual(self.states, ["connecting", "waiting", "connecting", "stopped"])
         self.failureResultOf(self.http.when_ready(), ConnectFailed)
 
+    def test_given_up(self) -> None:
+        """
+        A connection that is given up keeps no socket, and fails what is under way.
+        """
+        self.ready(probe_interval=5.0, retry=RetryPolicy.fixed(1.0, attempts=1), answer_timeout=60.0, timeout=60.0)
+        slow = self.http.request("GET", "/slow")
+        self.network.turn(5)
+        probed = self.network.accept()
+        for _ in range(2):
+            self.answer_probe(probed, b"500 Oops")
+        self.assertIs(self.http.state, State.STOPPED)
+        self.failureResultOf(slow, ConnectFailed)
+        self.network.turn()
+        self.assertEqual([socket for socket in self.network.sockets if socket.ended is None], [])
+        self.assertEqual(self.network.reactor.getDelayedCalls(), [])
+
     def test_policy_holds_afterwards(self) -> None:
         """
         A connection that was made is tried again as often as the policy says, whatever `connect` was asked for.

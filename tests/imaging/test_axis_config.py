@@ -7,15 +7,17 @@ from typing import Any
 
 from pydantic import ValidationError
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.state import State
 from equipnet.connection.tls import TLS
-from equipnet.daemon.config import installed_kinds
+from equipnet.daemon.config import installed_kinds, read_config
 from equipnet.daemon.tree import Node
 from equipnet.imaging import AxisCamera
 from equipnet.imaging.axis_config import AxisSection
+from examples.howto.camera import look
 from tests.connection.certificates import Authority
 
 CLIENT = ("connect_timeout", "answer_timeout", "silence_timeout", "timeout", "max_size", "max_requests", "queue_limit")
@@ -109,3 +111,15 @@ class AxisSectionTests(SynchronousTestCase):
         section = AxisSection.model_validate({"kind": "axis", "url": "http://a", "username": "b", "password": "secret"})
         self.assertNotIn("secret", repr(section))
         self.assertNotIn("secret", repr(vars(built(url="http://a", username="b", password="secret"))))
+
+    def test_example(self) -> None:
+        """
+        The file of the guides describes a camera and a model.
+        """
+        file = Path(look.__file__).parent / "clients.toml"
+        node = Node.from_config(
+            read_config(file, installed_kinds(), {"CAMERA_PASSWORD": "secret"}), MemoryReactorClock()
+        )
+        self.assertEqual(
+            {name: each.kind for name, each in node.connections.items()}, {"axis": "axis", "automl": "automl"}
+        )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
@@ -17,6 +20,7 @@ from zope.interface import implementer
 from equipnet.errors import Disconnected
 from equipnet.imaging import AxisCamera
 from equipnet.imaging.mjpeg import CONTENT_TYPE, write_part
+from examples.howto.camera import look
 
 from .test_axis import JPEG
 
@@ -131,3 +135,16 @@ class CameraTests(TestCase):
             self.assertGreaterEqual(await each, 1)
         await self.assertFailure(image, Disconnected)
         self.assertEqual(self.camera.client._sockets, set())
+
+
+class ExampleTests(TestCase):
+    timeout = 30
+
+    async def test_look(self) -> None:
+        """
+        The program of "Take images of an Axis camera" prints what the page shows.
+        """
+        printed = StringIO()
+        with contextlib.redirect_stdout(printed):
+            await look.main(reactor)
+        self.assertEqual(printed.getvalue(), Path(look.__file__).with_suffix(".txt").read_text())
