@@ -25,6 +25,9 @@ _NOISE_FACTOR, _LEAST_CONTRAST = 10.0, 0.15
 #: Which share of the picture's height a pin has at least, and of its width what is on it.
 _LEAST_PIN, _LEAST_LENGTH = 0.04, 0.05
 
+#: How many columns an edge is soft over.
+_SOFT = 2
+
 
 class Box(NamedTuple):
     """A rectangle in fractions of the picture's height and width, from the upper left corner."""
@@ -204,8 +207,11 @@ def _edges(
     if pin < _LEAST_PIN * height or not after_pin.size:
         return None
     pin_end = int(after_pin[0])
-    widest = pin_end + int(tall[pin_end:].argmax())
-    if pin_end < 3 or end - pin_end < _LEAST_LENGTH * width or widest - pin_end < 3:
+    if pin_end < 3 or end - pin_end < _LEAST_LENGTH * width:
+        return None
+    # The pin's own end is soft: a column or two of it are less than half of its height.
+    widest = pin_end + _SOFT + int(tall[pin_end + _SOFT :].argmax())
+    if widest - pin_end < 3:
         return None
     stem = float(np.quantile(tall[pin_end:widest], 0.2))
     # Where it is thicker than the stem from there on, it is the loop.

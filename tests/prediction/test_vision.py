@@ -51,6 +51,13 @@ class LoopTests(SynchronousTestCase):
             picture = LoopDrawing(5, size).draw(62)
             self.assertLess(self.off_by(picture, read_picture(picture.encode(compression))), 3, (size, compression))
 
+    def test_soft_end_of_the_pin(self) -> None:
+        """
+        A column of the pin that is just less than half as high is not taken for the loop.
+        """
+        picture = LoopDrawing(831).draw(100)
+        self.assertLess(self.off_by(picture, read_picture(picture.encode())), 3)
+
     def test_specks(self) -> None:
         """
         Dust is not taken for a part of the loop.
