@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -105,12 +105,12 @@ class Request:
     ----------
     method
         ``"GET"``.
-    target
-        The path and the query, as they are sent.
+    path
+        The path and the query.
     """
 
     method: str
-    target: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -349,7 +349,6 @@ class HttpClient:
         headers: Mapping[str, str] | None,
         repeatable: bool | None,
     ) -> _Plan:
-        # As Agent makes it, so that what is signed is what is sent.
         scheme = "https" if self.address.scheme == "tls" else "http"
         host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
         uri = f"{scheme}://{host}:{self.address.port}{self._path}{path}"
@@ -385,7 +384,7 @@ class HttpClient:
 
     async def _probe(self, plan: _Plan) -> int:
         answer = await self._ask(plan)
-        if answer.status < 400:
+        if 200 <= answer.status < 400:
             return answer.status
         raise self._status(plan, answer)
 
@@ -403,8 +402,8 @@ class HttpClient:
     async def _ask(self, plan: _Plan) -> Response:
         """Send a request, and once more when the server wants to know who we are."""
         try:
-            parsed = URI.fromBytes(plan.uri.encode("ascii"))
-            target = parsed.originForm.decode("ascii")
+            # As the agent sends it: it is signed.
+            target = URI.fromBytes(plan.uri.encode("ascii")).originForm.decode("ascii")
         except ValueError as error:
             raise LocalProtocolError(f"{plan.path!r} cannot be asked for: {error}") from error
         login = self._login
@@ -519,7 +518,7 @@ class _Exchange:
         self._deadline = 0.0
         self._seconds = 0.0
         self._size = 0
-        self._head = Response(0, "", {})
+        self._head: Response | None = None
         self._challenges: list[bytes] = []
         self._receive: Receive | None = None
         self._limit = 0
@@ -640,9 +639,9 @@ class _Exchange:
     # How it ends
 
     def _succeed(self) -> None:
-        head = self._head
-        body = b"".join(self._plan.pieces)
-        self._answered.callback((Response(head.status, head.reason, head.headers, body), self._challenges))
+        assert self._head is not None
+        response = replace(self._head, body=b"".join(self._plan.pieces))
+        self._answered.callback((response, self._challenges))
 
     def _failed(self, reason: Failure) -> None:
         if self._over:
@@ -656,16 +655,15 @@ class _Exchange:
 
     def _abort(self) -> None:
         self._forget()
-        if self._head.status:
-            if self._socket is not None:
-                self._socket.abortConnection()
+        if self._head is not None:
+            self._socket.abortConnection()
         elif self._asked is not None:
             self._asked.cancel()
 
     def _forget(self) -> None:
         self._over = True
         self._client._exchanges.discard(self)
-        if self._socket is not None:
+        if self._socket is not None and self._head is None:
             self._socket.serve(None)
         if self._timer is not None:
             self._timer.cancel()
@@ -681,7 +679,7 @@ class _Exchange:
             error = error.reasons[0].value
         where = self._client.url
         socket = self._socket
-        if isinstance(error, ConnectionDone) and socket is not None and socket.disconnecting and not self._head.status:
+        if isinstance(error, ConnectionDone) and socket is not None and socket.disconnecting and self._head is None:
             # Nobody but LineReceiver closes it there.
             return RemoteProtocolError(f"{where} sent a line that is too long in the head of its answer")
         if isinstance(error, (ConnectionClosed, SSLError, OSError)):
@@ -692,7 +690,7 @@ class _Exchange:
                 lost = ConnectionLost(f"The connection to {where} was lost: {_text(cause)}")
             lost.__cause__ = cause
             return lost
-        broken = RemoteProtocolError(f"{where} sent what is not HTTP: {error or type(error).__name__}")
+        broken = RemoteProtocolError(f"{where} sent what is not HTTP: {_text(error)}")
         broken.__cause__ = error
         return broken
 
@@ -766,8 +764,12 @@ class _Socket(ProtocolWrapper):
         """Wait for the TLS handshake where there is one; cancelled, it closes the socket."""
         if not INegotiated.providedBy(self.transport):
             return succeed(self)
-        self._up = Deferred(lambda _: self.abortConnection())
+        self._up = Deferred(self._cancelled)
         return self._up
+
+    def _cancelled(self, up: Deferred[_Socket]) -> None:
+        self._up = None
+        self.abortConnection()
 
     def serve(self, exchange: _Exchange | None) -> None:
         """Take note of whose answer begins next; nobody's when its head is complete."""

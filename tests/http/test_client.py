@@ -601,11 +601,12 @@ class ProbeTests(ClientTestCase):
 
     def test_bad(self) -> None:
         """
-        It fails with a status from 400 on.
+        It fails with a status from 400 on, and with one that is none.
         """
-        probe = self.client().probe("/alive")
-        self.network.accept().answer(b"", b"404 Not Found")
-        self.assertEqual(self.failureResultOf(probe, HttpStatus).value.status, 404)
+        for status in (404, 0, -5):
+            probe = self.client().probe("/alive")
+            self.network.accept().answer(b"", b"%d Not Found" % status)
+            self.assertEqual(self.failureResultOf(probe, HttpStatus).value.status, status)
 
     def test_without_end(self) -> None:
         """

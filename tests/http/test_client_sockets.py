@@ -162,6 +162,21 @@ class ClientTests(SocketTestCase):
             else:
                 await self.assertFailure(client.request("GET", "/a"), ConnectFailed)
 
+    async def test_tls_without_an_answer(self) -> None:
+        """
+        The time for a connection includes its TLS handshake; closed meanwhile, it leaves nothing behind.
+        """
+        url = f"https://127.0.0.1:{self.listen(Factory.forProtocol(Protocol))}"
+        late = HttpClient(url, connect_timeout=0.05, reactor=reactor)
+        self.addCleanup(late.close, Disconnected("the end"))
+        error = await self.assertFailure(late.request("GET", "/"), EquipmentTimeout)
+        self.assertIn("waiting for a connection to tls:127.0.0.1:", str(error))
+        closed = HttpClient(url, reactor=reactor)
+        answer = closed.request("GET", "/")
+        await deferLater(reactor, 0.02)
+        await closed.close(Disconnected("the end"))
+        await self.assertFailure(answer, Disconnected)
+
     async def test_not_there(self) -> None:
         """
         A port where nobody listens, and a name that is none, are errors at once.
