@@ -118,9 +118,9 @@ class INode(Interface):
 
     name: str = Attribute("""What ``[node] name`` says.""")
 
-    def connection(name: str) -> IConnection:
+    def connection(name: str) -> Any:
         """
-        Give the connection of that name.
+        Give the connection of that name, an `IConnection`; what it can do beside that, its kind says.
 
         Raises
         ------
