@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorPluggableNameResolver
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 
-from equipnet.daemon.config import Kinds, complaint, inspect_config
+from equipnet.daemon.config import Kinds, NodeConfig, complaint, inspect_config
+from equipnet.daemon.logs import NodeLog, twistd_observers
 from equipnet.daemon.names import HostNames
+from equipnet.daemon.reload import Reloading
 from equipnet.daemon.tree import Node
+from equipnet.daemon.watch import Watch
 from equipnet.errors import ConfigError
 
 
@@ -21,13 +29,68 @@ class Options(usage.Options):
     optParameters = [["config", "c", None, "The configuration file (TOML)."]]
     optFlags = [["check", None, "Say what is wrong with the file, or that it is right, and do nothing else."]]
     longdesc = (
-        "Runs the connections that a configuration file describes until SIGTERM or Ctrl-C. "
-        "While a node runs in the same folder, check a file with 'equipnet check FILE'."
+        "Runs the connections that a configuration file describes until SIGTERM or Ctrl-C, and reads the file again on "
+        "SIGHUP. While a node runs in the same folder, check a file with 'equipnet check FILE'."
     )
 
     def postOptions(self) -> None:
         if not self["config"]:
             raise usage.UsageError("which configuration file? give it as --config FILE")
+
+
+class Daemon(MultiService):
+    """
+    What ``twistd`` runs: a node, what watches its handlers, what reads its file again, and its log.
+
+    Parameters
+    ----------
+    config
+        What the node was built from.
+    node
+        The node.
+    kinds
+        The known kinds by name; those that are installed when it is not given.
+    reactor
+        Runs it.
+    options
+        Those of twistd, which say where the log goes; None for no log of its own.
+    """
+
+    def __init__(
+        self, config: NodeConfig, node: Node, kinds: Kinds | None, reactor: Any, options: Mapping[str, Any] | None
+    ) -> None:
+        super().__init__()
+        self.node = node
+        self._logging = config.logging
+        self._options = options
+        self._reactor = reactor
+        self._log: NodeLog | None = None
+        # twistd changes the folder.
+        file = Path(config.file).absolute()
+        self.reloading = Reloading(node, file, lambda: inspect_config(file, kinds), self._accepted, reactor)
+        for service in (Watch(reactor), self.reloading, node):
+            service.setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        super().setServiceParent(parent)
+        # twistd asks its application for what observes the log, unless it was told by --logger.
+        if isinstance(parent, Componentized) and self._options is not None and not self._options["logger"]:
+            self._log = NodeLog(*twistd_observers(self._options), self._reactor)
+            self._log.configure(self._logging)
+            parent.setComponent(ILogObserver, self._log)
+
+    def stopService(self) -> Deferred[Any]:
+        stopped: Deferred[Any] = super().stopService()
+        return stopped.addCallback(self._stopped)
+
+    def _accepted(self, config: NodeConfig) -> None:
+        if self._log is not None:
+            self._log.configure(config.logging)
+
+    def _stopped(self, result: object) -> object:
+        if self._log is not None:
+            self._log.flush()
+        return result
 
 
 def makeService(options: Options, reactor: Any = None, kinds: Kinds | None = None) -> IService:
@@ -53,7 +116,8 @@ def makeService(options: Options, reactor: Any = None, kinds: Kinds | None = Non
         from twisted.internet import reactor
     path = options["config"]
     try:
-        node = Node.from_config(inspect_config(path, kinds), reactor)
+        config = inspect_config(path, kinds)
+        node = Node.from_config(config, reactor)
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"{complaint(path, error)}\n")
         raise SystemExit(1) from None
@@ -63,7 +127,7 @@ def makeService(options: Options, reactor: Any = None, kinds: Kinds | None = Non
     if IReactorPluggableNameResolver.providedBy(reactor):
         reactor.installNameResolver(HostNames(reactor))
     # mypy-zope does not see that MultiService, unannotated, provides what Service declares.
-    service: IService = node
+    service: IService = Daemon(config, node, kinds, reactor, options.parent)
     return service
 
 

@@ -197,6 +197,8 @@ def fake_kind(diary: Diary) -> FakeKind:
             diary.entries.append(f"{name} is built")
             if "build" in self.faults:
                 raise RuntimeError("no such thing today")
+            if "exit" in self.faults:
+                raise SystemExit("no such thing ever")
             return 7 if "nothing" in self.faults else FakeConnection(name, diary, self.faults)
 
     return FakeKind("fake", "for one test", FakeSection)

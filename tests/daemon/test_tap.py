@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 
+from twisted.application.service import Application
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver, Logger, LogLevel
 from twisted.python.usage import UsageError
+from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
 
-from equipnet.daemon.tap import Options, makeService
-from equipnet.daemon.tree import Node
+from equipnet.daemon.tap import Daemon, Options, makeService
 from tests.daemon.kinds import KINDS
 
 RIGHT = '[connections.dmm]\nkind = "meter"\naddress = "tcp:192.0.2.1:5025"\n'
@@ -60,9 +65,9 @@ class MakeServiceTests(SynchronousTestCase):
         """
         A right file becomes a node; nothing is said, and nothing is opened or scheduled.
         """
-        node = cast(Node, self.make(RIGHT))
-        self.assertEqual(list(node.connections), ["dmm"])
-        self.assertFalse(node.running)
+        daemon = cast(Daemon, self.make(RIGHT))
+        self.assertEqual(list(daemon.node.connections), ["dmm"])
+        self.assertFalse(daemon.running or daemon.node.running)
         self.assertEqual((self.output.getvalue(), self.errors.getvalue()), ("", ""))
         self.assertEqual((self.reactor.tcpClients, self.reactor.tcpServers), ([], []))
         self.assertEqual(self.reactor.getDelayedCalls(), [])
@@ -113,3 +118,81 @@ class MakeServiceTests(SynchronousTestCase):
         self.file.mkdir()
         self.assertEqual(self.exit_code(None), 1)
         self.assertIn(f"{self.file}: cannot be read: Is a directory\n", self.errors.getvalue())
+
+
+class DaemonTests(SynchronousTestCase):
+    """What twistd runs, as it makes it, with a reactor of its own."""
+
+    def setUp(self) -> None:
+        self.file = Path(self.mktemp())
+        self.log = Path(self.mktemp())
+        self.reactor = MemoryReactorClock()
+
+    def make(self, logging: str = "", *arguments: str) -> ILogObserver | None:
+        """Make the service and its application; give what is to observe the log."""
+        self.file.write_text(RIGHT + "[logging]\n" + logging)
+        options = ServerOptions()
+        options.parseOptions(["-n", "--logfile", str(self.log), *arguments, "equipnet", "-c", str(self.file)])
+        self.daemon = cast(Daemon, makeService(options.subOptions, self.reactor, KINDS))
+        application = Application("equipnet")
+        self.daemon.setServiceParent(application)
+        observer: ILogObserver | None = application.getComponent(ILogObserver, None)
+        return observer
+
+    def say(self, observer: Any, level: str) -> None:
+        Logger("equipnet", observer=observer).emit(LogLevel.levelWithName(level), "{name}: refused", name="dmm")
+
+    def test_log(self) -> None:
+        """
+        twistd takes its log from the table, and writes it where it would write its own.
+        """
+        observer = self.make('format = "json"\nlevels = { dmm = "error" }')
+        verifyObject(ILogObserver, observer)
+        self.say(observer, "warn")
+        self.say(observer, "error")
+        (line,) = self.log.read_text().splitlines()
+        self.assertEqual(json.loads(line)["level"], "error")
+
+    def test_logger(self) -> None:
+        """
+        What the command line says with ``--logger`` wins.
+        """
+        self.assertIsNone(self.make("", "--logger", "twisted.logger.LogPublisher"))
+        self.assertFalse(self.log.exists())
+
+    def test_read_again(self) -> None:
+        """
+        The table of a file that was read again counts from then on.
+        """
+        observer = self.make()
+        self.daemon.node.running = 1
+        self.file.write_text(RIGHT + '[logging]\nlevel = "error"\n')
+        self.daemon.reloading.request()
+        self.say(observer, "warn")
+        self.assertNotIn("refused", self.log.read_text())
+        self.say(observer, "error")
+        self.assertIn("[equipnet#error] dmm: refused", self.log.read_text())
+
+    def test_other_folder(self) -> None:
+        """
+        A relative name is that of the same file when the process has gone to another folder.
+        """
+        self.make()
+        self.daemon.node.running = 1
+        self.addCleanup(os.chdir, os.getcwd())
+        file = self.file.absolute()
+        os.chdir("/")
+        file.write_text(RIGHT.replace("dmm", "laser"))
+        self.daemon.reloading.request()
+        self.assertEqual(list(self.daemon.node.connections), ["laser"])
+
+    def test_without_twistd(self) -> None:
+        """
+        Without options of twistd nothing is done about the log.
+        """
+        self.file.write_text(RIGHT)
+        options = Options()
+        options.parseOptions(["-c", str(self.file)])
+        application = Application("equipnet")
+        makeService(options, self.reactor, KINDS).setServiceParent(application)
+        self.assertIsNone(application.getComponent(ILogObserver, None))
