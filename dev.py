@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 OLDEST_PYTHON = (3, 10)
@@ -38,6 +39,9 @@ if complaint_about(sys.version_info[:3]):
 
 
 Command = list[str]
+
+Step = Command | tuple[Command, ...]
+"""One command, or several that run at the same time."""
 
 Run = Callable[[Command], int]
 """Runs one command in the checkout and returns its exit code."""
@@ -171,25 +175,27 @@ def ensure_set_up(root: Path, run: Run) -> None:
         )
 
 
-# The jobs: each is the list of commands that a job's arguments stand for
+# The jobs: each is the list of steps that a job's arguments stand for
 
 
-def demo(root: Path, arguments: Sequence[str]) -> list[Command]:
+def demo(root: Path, arguments: Sequence[str]) -> list[Step]:
     """Run `examples/demo.py` with these arguments."""
     return [[str(venv_python(root)), "examples/demo.py", *arguments]]
 
 
-def test(root: Path, arguments: Sequence[str]) -> list[Command]:
+def test(root: Path, arguments: Sequence[str]) -> list[Step]:
     """
     Run the tests under both runners, and those with real sockets (`test_*_sockets.py`) on the asyncio reactor too.
 
+    Beside trial a small node runs for a minute while its equipment is killed again and again: that is mostly waiting.
     pytest comes last, so that its closing line is the last of the output.
     """
     python = str(venv_python(root))
     if arguments:
         return [[python, "-m", "pytest", *arguments]]
     trial = [python, "-m", "twisted.trial", "--temp-directory", ".trial"]
-    commands: list[Command] = [[*trial, "tests"]]
+    kills = [python, "-m", "benchmarks.node", "--kills", "60", "0.05"]
+    commands: list[Step] = [([*trial, "tests"], kills)]
     with_sockets = sorted((root / "tests").rglob("test_*_sockets.py"))
     if with_sockets:
         modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in with_sockets]
@@ -197,7 +203,7 @@ def test(root: Path, arguments: Sequence[str]) -> list[Command]:
     return [*commands, [python, "-m", "pytest", "tests"]]
 
 
-def lint(root: Path, arguments: Sequence[str]) -> list[Command]:
+def lint(root: Path, arguments: Sequence[str]) -> list[Step]:
     """Check style, formatting and types."""
     no_arguments("lint", arguments)
     python = str(venv_python(root))
@@ -209,14 +215,14 @@ def lint(root: Path, arguments: Sequence[str]) -> list[Command]:
     ]
 
 
-def docs(root: Path, arguments: Sequence[str]) -> list[Command]:
+def docs(root: Path, arguments: Sequence[str]) -> list[Step]:
     """Build the documentation, then run the examples in it; a warning is an error."""
     no_arguments("docs", arguments)
     sphinx = [str(venv_python(root)), "-m", "sphinx", "-W", "--keep-going", "-q", "-d", "docs/_build/doctrees"]
     return [[*sphinx, "-b", builder, "docs", f"docs/_build/{builder}"] for builder in ("html", "doctest")]
 
 
-def bench(root: Path, arguments: Sequence[str]) -> list[Command]:
+def bench(root: Path, arguments: Sequence[str]) -> list[Step]:
     """Run the benchmarks one after another: all of them, or those named."""
     known = sorted(path.stem for path in (root / "benchmarks").glob("[!_]*.py"))
     unknown = [name for name in arguments if name not in known]
@@ -231,7 +237,7 @@ def no_arguments(job: str, arguments: Sequence[str]) -> None:
         raise Refused(f"{job} takes no arguments, and got {arguments[0]!r}")
 
 
-JOBS: dict[str, Callable[[Path, Sequence[str]], list[Command]]] = {
+JOBS: dict[str, Callable[[Path, Sequence[str]], list[Step]]] = {
     "demo": demo,
     "test": test,
     "lint": lint,
@@ -240,7 +246,7 @@ JOBS: dict[str, Callable[[Path, Sequence[str]], list[Command]]] = {
 }
 
 
-def job_named(name: str) -> Callable[[Path, Sequence[str]], list[Command]]:
+def job_named(name: str) -> Callable[[Path, Sequence[str]], list[Step]]:
     """The job of this name; raises `Refused`, with the names there are, when it is none."""
     try:
         return JOBS[name]
@@ -248,9 +254,9 @@ def job_named(name: str) -> Callable[[Path, Sequence[str]], list[Command]]:
         raise Refused(f"there is no job {name!r}; there are: {', '.join(JOBS)}") from None
 
 
-def run_all(commands: Sequence[Command], run: Run, say: Callable[[str], None]) -> int:
+def run_all(steps: Sequence[Step], run: Run, say: Callable[[str], None]) -> int:
     """
-    Run every command, also after one that failed, so that one run tells of everything that is wrong; say which failed.
+    Run every step, also after one that failed, so that one run tells of everything that is wrong; say which failed.
 
     Returns
     -------
@@ -258,11 +264,14 @@ def run_all(commands: Sequence[Command], run: Run, say: Callable[[str], None]) -
         Zero when all succeeded, else the exit code of the first that failed.
     """
     first_failure = 0
-    for command in commands:
-        code = run(command)
-        if code:
-            say(f"exit code {code} from {' '.join(command)}")
-        first_failure = first_failure or code
+    for step in steps:
+        commands = step if isinstance(step, tuple) else (step,)
+        with ThreadPoolExecutor(len(commands)) as together:
+            codes = list(together.map(run, commands))
+        for command, code in zip(commands, codes, strict=True):
+            if code:
+                say(f"exit code {code} from {' '.join(command)}")
+            first_failure = first_failure or code
     return first_failure
 
 
@@ -307,13 +316,15 @@ def main(arguments: Sequence[str]) -> int:
     run = runner(root)
     try:
         job = job_named(arguments[0])
-        commands = job(root, arguments[1:])
+        steps = job(root, arguments[1:])
         ensure_set_up(root, run)
         if job is demo and os.name == "posix":
             # In this process's place it gets every signal itself, and its exit code is the one that is seen.
             os.chdir(root)
-            os.execv(commands[0][0], commands[0])
-        return run_all(commands, run, say)
+            (command,) = steps
+            assert isinstance(command, list)
+            os.execv(command[0], command)
+        return run_all(steps, run, say)
     except Refused as refused:
         say(str(refused))
         return 1

@@ -192,6 +192,7 @@ class Load:
         self.text = "\n".join(lines)
         self.names = [f"i{n}" for n in range(instruments)], [f"h{n}" for n in range(tools)]
         self.cameras = [f"c{n}" for n in range(cameras)]
+        self.node_names = [*self.names[0], *self.names[1], *self.cameras]
         self.node: Any = None
         self.lags: list[float] = []
         self.wrong: list[str] = []
@@ -325,6 +326,7 @@ async def large() -> None:
 async def kills(seconds: float, share: float) -> bool:
     """Print what is left after so many seconds of kills; tell whether that is all."""
     load = Load(share)
+    print(f"\n{len(load.node_names)} connections for {seconds:g} s, while their equipment is killed and started again")
     await load.start()
     grown = await load.kill_for(seconds)
     row("answers", f"{load.answers:,}")
@@ -360,7 +362,6 @@ async def everything() -> bool:
     """Print all tables."""
     print(f"\n{INSTRUMENTS:,} instruments, {EQUIPMENT} HSMS connections, {CAMERAS} cameras at {FRAMES:g} frames/s")
     await large()
-    print("\nThe same for ten minutes, while its equipment is killed and started again")
     return await kills(600.0, 1.0)
 
 

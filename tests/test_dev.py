@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,8 +37,9 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
-def words(commands: Sequence[dev.Command], first: int = 1) -> list[list[str]]:
+def words(steps: Sequence[dev.Step], first: int = 1) -> list[list[str]]:
     """The commands without what stands before argument `first`: the interpreter's path says nothing here."""
+    commands = [command for step in steps for command in (step if isinstance(step, tuple) else (step,))]
     return [list(command[first:]) for command in commands]
 
 
@@ -184,15 +186,22 @@ class JobTests(SynchronousTestCase):
 
     def test_pytest_comes_last(self) -> None:
         """All tests run under trial first and under pytest last, so that its closing line ends the output."""
-        trial, pytest = words(dev.test(self.root, []), first=2)
+        steps = dev.test(self.root, [])
+        trial, *_, pytest = words(steps, first=2)
         self.assertEqual((trial[0], trial[-1]), ("twisted.trial", "tests"))
-        self.assertEqual(pytest, ["pytest", "tests"])
+        self.assertEqual((pytest, len(words(steps[-1:]))), (["pytest", "tests"], 1))
+
+    def test_kills_beside_trial(self) -> None:
+        """The node whose equipment is killed for a minute runs at the same time as trial does."""
+        together = dev.test(self.root, [])[0]
+        assert isinstance(together, tuple)
+        self.assertEqual(words(together, first=2)[1], ["benchmarks.node", "--kills", "60", "0.05"])
 
     def test_asyncio_reactor(self) -> None:
         """The modules with real sockets, and no others, run on the asyncio reactor too."""
         self.add("tests/hsms/test_hsms_sockets.py", "tests/hsms/test_protocol.py", "tests/dcs/test_dhs_sockets.py")
         self.assertEqual(
-            words(dev.test(self.root, []), first=5)[1],
+            words(dev.test(self.root, []), first=5)[2],
             ["--reactor", "asyncio", "tests.dcs.test_dhs_sockets", "tests.hsms.test_hsms_sockets"],
         )
 
@@ -207,7 +216,7 @@ class JobTests(SynchronousTestCase):
 
     def test_docs(self) -> None:
         """The pages are built and their examples are run, both with warnings as errors."""
-        commands = dev.docs(self.root, [])
+        commands = words(dev.docs(self.root, []))
         self.assertEqual([command[-1] for command in commands], ["docs/_build/html", "docs/_build/doctest"])
         self.assertTrue(all("-W" in command for command in commands))
 
@@ -244,6 +253,18 @@ class RunAllTests(SynchronousTestCase):
         self.assertEqual(dev.run_all([["one", "more"], ["two"]], run, self.said.append), 3)
         self.assertEqual(run.commands, [["one", "more"], ["two"]])
         self.assertEqual(self.said, ["exit code 3 from one more"])
+
+    def test_together(self) -> None:
+        """Commands of one step run at the same time, and the step is over when all of them are."""
+        both = threading.Barrier(2, timeout=30)
+
+        def run(command: dev.Command) -> int:
+            if command != ["after"]:
+                both.wait()
+            return {"one": 0, "two": 2, "after": 0}[command[0]]
+
+        self.assertEqual(dev.run_all([(["one"], ["two"]), ["after"]], run, self.said.append), 2)
+        self.assertEqual(self.said, ["exit code 2 from two"])
 
 
 class LockTests(SynchronousTestCase):
