@@ -46,10 +46,18 @@ class Part:
     body: bytes = field(repr=False)
 
 
-def write_part(body: bytes, content_type: str = "image/jpeg") -> bytes:
+def write_part(body: bytes, content_type: str = "image/jpeg", headers: Mapping[str, str] = {}) -> bytes:
     """Give one part of a stream as bytes, the boundary before it included."""
-    head = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode("latin-1")
-    return b"".join((b"--", BOUNDARY, b"\r\n", head, body, b"\r\n"))
+    return b"".join((write_head(len(body), content_type, headers), body, b"\r\n"))
+
+
+def write_head(length: int | None, content_type: str = "image/jpeg", headers: Mapping[str, str] = {}) -> bytes:
+    """Give what stands before the image of a part; its length is not told where it is None."""
+    lines = [f"--{BOUNDARY.decode()}", f"Content-Type: {content_type}"]
+    if length is not None:
+        lines.append(f"Content-Length: {length}")
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 class PartReader:

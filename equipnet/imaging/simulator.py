@@ -40,7 +40,7 @@ from equipnet.http.client import HttpClient
 from equipnet.http.digest import Guard, Verdict
 from equipnet.http.server import Answer, BodyRequest, HttpPort
 from equipnet.imaging.drawing import DEFAULT_COMPRESSION, DEFAULT_SIZE, LoopDrawing, Truth, check_compression
-from equipnet.imaging.mjpeg import BOUNDARY, CONTENT_TYPE
+from equipnet.imaging.mjpeg import CONTENT_TYPE, write_head, write_part
 
 #: Images a second in a stream that asks for no number, and the most that one gets.
 DEFAULT_FPS, MAX_FPS = 10.0, 60.0
@@ -119,11 +119,11 @@ class AxisFault:
         """Tell whether it can happen to an image, a part of a stream, or a post."""
         return self.on in ("", what) and not (what == "post" and (self.status or self.close))
 
-    def spoil(self, jpeg: bytes) -> tuple[bytes, bytes]:
+    def spoil(self, jpeg: bytes) -> tuple[bytes, str]:
         """Give what is sent in place of an image, and its content type."""
         if self.html:
-            return _PAGE, b"text/html"
-        return jpeg[: len(jpeg) // 2] if self.truncate else jpeg, b"image/jpeg"
+            return _PAGE, "text/html"
+        return jpeg[: len(jpeg) // 2] if self.truncate else jpeg, "image/jpeg"
 
 
 @dataclass(frozen=True)
@@ -405,8 +405,8 @@ class SimulatedAxis(HttpPort):
             await deferLater(self.reactor, fault.delay)
         angle = round((self.angle if angle is None else angle) % 360, 3)
         jpeg = await self._drawn(angle, view)
-        data, content_type = (jpeg, b"image/jpeg") if fault is None else fault.spoil(jpeg)
-        return _Image(data, content_type, b"%.3f" % angle, fault)
+        data, content_type = (jpeg, "image/jpeg") if fault is None else fault.spoil(jpeg)
+        return _Image(data, content_type, f"{angle:.3f}", fault)
 
     def _drawn(self, angle: float, view: _View) -> Deferred[bytes]:
         def draw() -> bytes:
@@ -450,8 +450,8 @@ class SimulatedAxis(HttpPort):
                     "",
                     body=image.data,
                     headers={
-                        "Content-Type": image.content_type.decode(),
-                        "X-Angle": image.angle.decode(),
+                        "Content-Type": image.content_type,
+                        "X-Angle": image.angle,
                         "X-Frame": str(frame),
                     },
                 )
@@ -502,8 +502,8 @@ class _Image:
     """What is sent for an image."""
 
     data: bytes
-    content_type: bytes
-    angle: bytes
+    content_type: str
+    angle: str
     fault: AxisFault | None
 
     @property
@@ -695,12 +695,12 @@ class _Stream:
         if self not in self._camera._streams:
             return
         fault = image.fault
-        head = [b"--" + BOUNDARY, b"Content-Type: " + image.content_type]
-        if fault is None or not fault.endless:
-            head.append(b"Content-Length: %d" % len(image.data))
-        head += [b"X-Angle: " + image.angle, b"", b""]
-        cut = fault is not None and (fault.close or fault.endless)
-        self._request.write(b"\r\n".join(head) + (image.half if cut else image.data + b"\r\n"))
+        headers = {"X-Angle": image.angle}
+        if fault is not None and (fault.close or fault.endless):
+            length = None if fault.endless else len(image.data)
+            self._request.write(write_head(length, image.content_type, headers) + image.half)
+        else:
+            self._request.write(write_part(image.data, image.content_type, headers))
         if fault is not None and fault.close:
             self.end()
         self._endless = fault is not None and fault.endless

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.errors import RemoteProtocolError
-from equipnet.imaging.mjpeg import BOUNDARY, CONTENT_TYPE, Part, PartReader, write_part
+from equipnet.imaging.mjpeg import BOUNDARY, CONTENT_TYPE, Part, PartReader, write_head, write_part
 
 TYPE = "multipart/x-mixed-replace; boundary=myboundary"
 
@@ -266,3 +266,11 @@ class WriteTests(SynchronousTestCase):
         """
         self.assertEqual(write_part(b"\xff\xd8\xff\xd9") + write_part(b"\xff\xd8--\xff\xd9"), AXIS)
         self.assertEqual(CONTENT_TYPE, TYPE)
+
+    def test_headers(self) -> None:
+        """
+        A part may have another type, more headers, and no length.
+        """
+        head = b"--myboundary\r\nContent-Type: text/html\r\n"
+        self.assertEqual(write_part(b"ab", "text/html"), head + b"Content-Length: 2\r\n\r\nab\r\n")
+        self.assertEqual(write_head(None, "text/html", {"X-Angle": "1.5"}), head + b"X-Angle: 1.5\r\n\r\n")
