@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from equipnet.errors import RemoteProtocolError
 
@@ -17,8 +17,7 @@ from equipnet.errors import RemoteProtocolError
 LOOPS, PIN = ("nylon", "mitegen", "loop"), "pin"
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """
     Where something is in an image, as fractions of its height and width from the upper left corner on.
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from equipnet.prediction.prediction import Box
 
 #: The most pixels of a picture that is looked at.
 MAX_PIXELS = 4_000_000
@@ -27,15 +28,6 @@ _LEAST_PIN, _LEAST_LENGTH = 0.04, 0.05
 
 #: How many columns an edge is soft over.
 _SOFT = 2
-
-
-class Box(NamedTuple):
-    """A rectangle in fractions of the picture's height and width, from the upper left corner."""
-
-    min_y: float
-    min_x: float
-    max_y: float
-    max_x: float
 
 
 @dataclass(frozen=True)
