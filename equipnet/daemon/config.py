@@ -382,7 +382,7 @@ class _Reading:
                 self._connection(name, table)
             self._check_needs(tables)
             self._check_ports()
-            self._check_levels(logging, tables)
+            self._check_levels(tables)
         else:
             self._report(("connections",), "must be a table for each connection: [connections.NAME]")
         return self._config(node.name or self._path.stem, node.grace, logging)
@@ -560,11 +560,14 @@ class _Reading:
                         break
                 others.append((address, path))
 
-    def _check_levels(self, logging: LoggingSection, tables: Mapping[str, Any]) -> None:
+    def _check_levels(self, tables: Mapping[str, Any]) -> None:
         """Refuse the names that are neither of a connection nor where a logger could be."""
-        for name in logging.levels:
+        logging = self._document.get("logging")
+        levels = logging.get("levels") if isinstance(logging, dict) else None
+        for name, level in levels.items() if isinstance(levels, dict) else ():
             first, _, below = name.partition(".")
-            if name in tables or name in _NO_MODULES:
+            # A table there has been reported as such.
+            if name in tables or name in _NO_MODULES or isinstance(level, dict):
                 continue
             known: Iterable[str] = (*tables, *_PACKAGES)
             if first in _PACKAGES and below:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from io import StringIO
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.logger import FileLogObserver, LegacyLogObserverWrapper, LogEvent, Logger, LogLevel, formatEvent
@@ -290,6 +290,7 @@ class TwistdObserversTests(SynchronousTestCase):
         """
         file = self.mktemp()
         text, as_json = twistd_observers({"nodaemon": True, "logfile": file})
+        self.addCleanup(cast(Any, text)._outFile.close)
         event = {"log_format": "said", "log_level": LogLevel.info, "log_namespace": "a", "log_time": TIME}
         text(event)
         as_json(event)

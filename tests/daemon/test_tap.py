@@ -128,7 +128,7 @@ class DaemonTests(SynchronousTestCase):
         self.log = Path(self.mktemp())
         self.reactor = MemoryReactorClock()
 
-    def make(self, logging: str = "", *arguments: str) -> ILogObserver | None:
+    def make(self, logging: str = "", *arguments: str) -> Any:
         """Make the service and its application; give what is to observe the log."""
         self.file.write_text(RIGHT + "[logging]\n" + logging)
         options = ServerOptions()
@@ -136,7 +136,9 @@ class DaemonTests(SynchronousTestCase):
         self.daemon = cast(Daemon, makeService(options.subOptions, self.reactor, KINDS))
         application = Application("equipnet")
         self.daemon.setServiceParent(application)
-        observer: ILogObserver | None = application.getComponent(ILogObserver, None)
+        observer: Any = application.getComponent(ILogObserver, None)
+        if observer is not None:
+            self.addCleanup(observer._formats["text"]._outFile.close)
         return observer
 
     def say(self, observer: Any, level: str) -> None:
