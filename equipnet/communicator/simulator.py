@@ -8,7 +8,7 @@ and allowed to track before it tracks, its speeds and limits, that a stopped com
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +20,7 @@ from equipnet.communicator.dialect import TERMINATOR, encode
 from equipnet.communicator.mount import Motion, Part, mount
 from equipnet.communicator.service import Communicator, with_values
 from equipnet.connection.address import Address, parse_address, parse_listen
+from equipnet.connection.faults import Faults, Injected
 from equipnet.errors import Disconnected
 
 #: Milliseconds that an Ack gives a command on top of what it will take.
@@ -73,15 +74,11 @@ class Fault:
             raise ValueError("close does not go with reset")
 
 
-class _Injected:
-    """A fault in force: for which commands, and how many times more."""
+class _Faults(Faults[tuple[Fault, type[m.Command] | None]]):
+    """What goes wrong and with which commands, in the order of injection, whether with a count or without."""
 
-    __slots__ = ("command", "fault", "left")
-
-    def __init__(self, fault: Fault, left: int | None, command: type[m.Command] | None) -> None:
-        self.fault = fault
-        self.left = left
-        self.command = command
+    def choose(self, concerned: Sequence[Injected[Any]]) -> Injected[Any]:
+        return concerned[0]
 
 
 class _Action:
@@ -207,7 +204,7 @@ class OperationManagerSimulator(Communicator):
         self.commander = m.Source.NONE
         self.errors: dict[int, m.Error] = {}
         self.commands = 0
-        self._faults: list[_Injected] = []
+        self._faults = _Faults()
         self._actions: set[_Action] = set()
         self._calls: set[IDelayedCall] = set()
         # Replies that arrive in pieces, and those behind them.
@@ -227,6 +224,8 @@ class OperationManagerSimulator(Communicator):
         """
         Let something go wrong.
 
+        Of several for a command the one that was injected first happens, until its ``count`` is used up.
+
         Parameters
         ----------
         fault
@@ -236,9 +235,7 @@ class OperationManagerSimulator(Communicator):
         command
             With which; with any where nothing is given.
         """
-        if count is not None and count < 1:
-            raise ValueError(f"count is {count}, less than 1")
-        self._faults.append(_Injected(fault, count, command))
+        self._faults.inject((fault, command), count)
 
     def clear_faults(self) -> None:
         """Let all go well from the next command on."""
@@ -265,14 +262,7 @@ class OperationManagerSimulator(Communicator):
 
     def _take(self, command: Any) -> None:
         self.commands += 1
-        injected = next((each for each in self._faults if each.command in (None, type(command))), None)
-        fault = None
-        if injected is not None:
-            fault = injected.fault
-            if injected.left is not None:
-                injected.left -= 1
-                if not injected.left:
-                    self._faults.remove(injected)
+        fault, _ = self._faults.take(lambda each: each[1] in (None, type(command))) or (None, None)
         if fault is None:
             self._start(command, None)
         elif fault.delay:

@@ -10,7 +10,7 @@ A simulated dcss: the other side of a hardware server, with a port for GUIs, an 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from equipnet.connection.address import Address
 from equipnet.connection.endpoint import server_endpoint
+from equipnet.connection.faults import Faults, Injected
 from equipnet.connection.memory import MemoryEndpoint
 from equipnet.connection.protocol import WireProtocol
 from equipnet.connection.retry import RetryPolicy
@@ -163,6 +164,13 @@ class DcssFault:
         return (raw[at : at + size] for at in range(0, len(raw), size))
 
 
+class _Faults(Faults[DcssFault]):
+    """What goes wrong: those with a count first, in the order of injection, then the first of the others."""
+
+    def choose(self, concerned: Sequence[Injected[DcssFault]]) -> Injected[DcssFault]:
+        return next((injected for injected in concerned if injected.left is not None), concerned[0])
+
+
 class _End(Enum):
     STALL = "stall"
     CLOSE = "close"
@@ -248,7 +256,7 @@ class DcssSimulator(ListeningConnection):
             reactor=self.reactor,
         )
         self.check_address = check_address
-        self._faults: list[list[Any]] = []
+        self._faults = _Faults()
         # By what is waited for, so that thousands of operations at once cost as much each as one.
         self._waits: dict[tuple[str, str, str], list[_Wait]] = {}
         self._online: list[tuple[str, Deferred[None]]] = []
@@ -452,16 +460,15 @@ class DcssSimulator(ListeningConnection):
         fault
             What.
         count
-            With how many messages; None for all, until `clear_faults` is called. Those with a count come first.
+            With how many messages; None for all, until `clear_faults` is called. Those with a count come first, in
+            the order of injection; when they are used up, the first one without.
 
         Raises
         ------
         ValueError
             When ``count`` is less than 1.
         """
-        if count is not None and count < 1:
-            raise ValueError(f"count is {count}, less than 1")
-        self._faults.append([fault, count])
+        self._faults.inject(fault, count)
 
     def clear_faults(self) -> None:
         """Let all go well from the next message on; connections that are stalled go on."""
@@ -477,19 +484,7 @@ class DcssSimulator(ListeningConnection):
 
     def fault_for(self, command: str, host: str) -> DcssFault | None:
         """Give what goes wrong with a message, and count it."""
-        found = None
-        for injected in self._faults:
-            fault, left = injected
-            if fault.on not in ("", command) or fault.host not in ("", host):
-                continue
-            if left is None:
-                found = found or fault
-                continue
-            injected[1] -= 1
-            if not injected[1]:
-                self._faults.remove(injected)
-            return fault  # type: ignore[no-any-return]
-        return found
+        return self._faults.take(lambda fault: fault.on in ("", command) and fault.host in ("", host))
 
     # Connections
 

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
 from equipnet.connection.address import Address
+from equipnet.connection.faults import Faults
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.state import Change, State
 from equipnet.connection.tls import TLS
@@ -194,7 +195,7 @@ class EquipmentSimulator(HsmsPassiveConnection):
         self._reports: dict[int, tuple[int, ...]] = {}
         self._links: dict[int, tuple[int, ...]] = {}
         self._clock_offset = timedelta(0)
-        self._faults: list[list[Any]] = []
+        self._faults: Faults[EquipmentFault] = Faults()
         # The primaries that are being answered with a fault, by identity, and the replies that are delayed.
         self._at_work: dict[int, tuple[EquipmentFault, ReceivedMessage]] = {}
         self._delayed: set[IDelayedCall] = set()
@@ -220,9 +221,7 @@ class EquipmentSimulator(HsmsPassiveConnection):
         count
             With how many of them; None for all, until `clear_faults` is called.
         """
-        if count is not None and count < 1:
-            raise ValueError(f"count is {count}, less than 1")
-        self._faults.append([fault, count])
+        self._faults.inject(fault, count)
 
     def clear_faults(self) -> None:
         """Let all go well from the next primary on."""
@@ -357,7 +356,7 @@ class EquipmentSimulator(HsmsPassiveConnection):
     # What goes wrong
 
     def primary_received(self, protocol: HsmsProtocol, message: ReceivedMessage) -> None:
-        fault = self._take_fault(message) if self._faults else None
+        fault = self._faults.take(lambda each: each.concerns(message)) if self._faults else None
         if fault is None:
             super().primary_received(protocol, message)
         elif fault.drop:
@@ -401,18 +400,6 @@ class EquipmentSimulator(HsmsPassiveConnection):
             text = frame[14:-1] or b"\x41"
             frame = (10 + len(text)).to_bytes(4, "big") + frame[4:14] + text
         protocol.send_bytes(frame, fault.split)
-
-    def _take_fault(self, message: ReceivedMessage) -> EquipmentFault | None:
-        for limited in (True, False):
-            for entry in self._faults if limited else reversed(self._faults):
-                fault, count = entry
-                if (count is not None) is limited and fault.concerns(message):
-                    if limited:
-                        entry[1] -= 1
-                        if not entry[1]:
-                            self._faults.remove(entry)
-                    return fault  # type: ignore[no-any-return]
-        return None
 
     # Events that are sent by themselves
 

@@ -32,6 +32,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from equipnet.connection.address import Address
+from equipnet.connection.faults import Faults
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.state import State
 from equipnet.connection.tls import TLS
@@ -278,7 +279,7 @@ class SimulatedAxis(HttpPort):
         self._angle_of = angle_of
         self._turned = 0.0
         self._opened: float | None = None
-        self._faults: list[_Injected] = []
+        self._faults: Faults[AxisFault] = Faults()
         self._streams: set[_Stream] = set()
         self._receiver: HttpClient | None = None
         if post_to is not None:
@@ -372,9 +373,7 @@ class SimulatedAxis(HttpPort):
         count
             With how many images; None for all, until `clear_faults` is called.
         """
-        if count is not None and count < 1:
-            raise ValueError(f"count is {count}, less than 1")
-        self._faults.append(_Injected(fault, count))
+        self._faults.inject(fault, count)
 
     def clear_faults(self) -> None:
         """Let all go well from the next image on."""
@@ -384,19 +383,9 @@ class SimulatedAxis(HttpPort):
 
     def fault_for(self, what: On, begins: bool = False) -> AxisFault | None:
         """Give the fault that happens now, and count it; the ``status`` of a stream only where that ``begins``."""
-        lasting = None
-        for injected in self._faults:
-            fault = injected.fault
-            if not fault.concerns(what) or (what == "stream" and bool(fault.status) != begins):
-                continue
-            if injected.left is None:
-                lasting = fault
-                continue
-            injected.left -= 1
-            if not injected.left:
-                self._faults.remove(injected)
-            return fault
-        return lasting
+        return self._faults.take(
+            lambda fault: fault.concerns(what) and (what != "stream" or bool(fault.status) is begins)
+        )
 
     async def next_image(self, view: _View, what: On, angle: float | None = None) -> _Image:
         """Give what is to be sent next, when it is; the angle is that of now where none is given."""
@@ -485,16 +474,6 @@ class SimulatedAxis(HttpPort):
             self._posting.cancel()
         closed = succeed(None) if self._receiver is None else self._receiver.close(error)
         closed.addCallback(lambda _: super(SimulatedAxis, self)._close(error))
-
-
-class _Injected:
-    """A fault in force, and how many times more."""
-
-    __slots__ = ("fault", "left")
-
-    def __init__(self, fault: AxisFault, left: int | None) -> None:
-        self.fault = fault
-        self.left = left
 
 
 @dataclass(frozen=True)

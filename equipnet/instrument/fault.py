@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from random import Random
 from typing import Literal
@@ -110,16 +109,14 @@ _EXCLUSIVE = (
 
 class Injected:
     """
-    A fault in force.
+    A fault, and whose commands it concerns.
 
     Parameters
     ----------
     fault
         What happens.
-    left
-        How many times more; None for as long as nobody clears it.
     client
-        Whose commands it concerns: a protocol or the text of its peer; None for everybody's.
+        A protocol or the text of its peer; None for everybody's commands.
 
     Attributes
     ----------
@@ -127,30 +124,9 @@ class Injected:
         Where the fault takes its chance from.
     """
 
-    __slots__ = ("client", "draw", "fault", "left")
+    __slots__ = ("client", "draw", "fault")
 
-    def __init__(self, fault: Fault, left: int | None, client: object) -> None:
+    def __init__(self, fault: Fault, client: object = None) -> None:
         self.fault = fault
-        self.left = left
         self.client = client
         self.draw = Random(fault.seed)
-
-
-def take(faults: list[Injected], concerns: Callable[[Injected], bool]) -> Injected | None:
-    """
-    Give the fault that happens now, and count it; None when all goes well.
-
-    Those for a number of times come first, in the order in which they were injected; then the last of the others.
-    """
-    lasting = None
-    for injected in faults:
-        if not concerns(injected):
-            continue
-        if injected.left is None:
-            lasting = injected
-            continue
-        injected.left -= 1
-        if not injected.left:
-            faults.remove(injected)
-        return injected
-    return lasting

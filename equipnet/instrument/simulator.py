@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from equipnet.connection.address import Address
 from equipnet.connection.endpoint import server_endpoint
+from equipnet.connection.faults import Faults
 from equipnet.connection.memory import MemoryEndpoint
 from equipnet.connection.protocol import WireProtocol
 from equipnet.connection.retry import RetryPolicy
@@ -40,7 +41,7 @@ from equipnet.connection.state import State
 from equipnet.connection.tcp import sender
 from equipnet.connection.tls import TLS
 from equipnet.errors import ConnectionLost, Disconnected, EquipmentConnectionError, LocalProtocolError
-from equipnet.instrument.fault import Fault, Injected, take
+from equipnet.instrument.fault import Fault, Injected
 from equipnet.instrument.message import encode_command, termination_bytes
 
 #: What one command is answered with: text, to which the terminator is added; bytes, which are sent as they are; None
@@ -144,7 +145,7 @@ class InstrumentSimulator(ListeningConnection):
         self.reply_termination = ends if reply_termination is None else termination_bytes(reply_termination, encoding)
         self.encoding = encoding
         self.max_command_size = max_command_size
-        self._faults: list[Injected] = []
+        self._faults: Faults[Injected] = Faults()
         # The replies that do not change, as bytes: nearly all that is ever asked. By the bytes of a line, and by those
         # of a segment that is one line. All of them are in the table as well; a subclass that has the word has none.
         self._known: dict[bytes, bytes] = {}
@@ -229,11 +230,9 @@ class InstrumentSimulator(ListeningConnection):
         ValueError
             When ``count`` is less than 1, or somebody who is connected is to be refused.
         """
-        if count is not None and count < 1:
-            raise ValueError(f"count is {count}, less than 1")
         if fault.refuse and client is not None:
             raise ValueError("only new clients can be refused")
-        self._faults.append(Injected(fault, count, client))
+        self._faults.inject(Injected(fault, client), count)
 
     def clear_faults(self) -> None:
         """Let all go well from the next command on; replies that were held back to be merged leave at once."""
@@ -269,13 +268,13 @@ class InstrumentSimulator(ListeningConnection):
         return SimulatorProtocol(self, self.reactor)
 
     def admit(self, address: Any) -> WireProtocol | None:
-        if self._faults and take(self._faults, lambda injected: injected.fault.refuse) is not None:
+        if self._faults.take(lambda injected: injected.fault.refuse) is not None:
             self._refuse(getattr(address, "host", None) or "a local client", "it is simulated so")
             return None
         return super().admit(address)
 
     def left(self, protocol: WireProtocol) -> None:
-        self._faults[:] = [injected for injected in self._faults if injected.client is not protocol]
+        self._faults[:] = [each for each in self._faults if each.fault.client is not protocol]
 
     def encode(self, answer: object) -> bytes:
         """
@@ -563,7 +562,7 @@ class SimulatorProtocol(WireProtocol):
             line = line[:-1]
         if not line and "" not in simulator._table:
             return
-        injected = take(self._faults, self._is_concerned) if self._faults else None
+        injected = self._faults.take(self._is_concerned) if self._faults else None
         if injected is not None and injected.fault.silence:
             return
         if reply is None:

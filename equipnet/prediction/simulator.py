@@ -26,6 +26,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from equipnet.connection.address import Address
+from equipnet.connection.faults import Faults
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.tls import TLS
 from equipnet.http.server import BodyRequest, HttpPort
@@ -161,7 +162,7 @@ class SimulatedAutoML(HttpPort):
             raise ValueError(f"{model!r} is no name for a model")
         self.model = model
         self.predicted = 0
-        self._faults: list[_Injected] = []
+        self._faults: Faults[AutoMLFault] = Faults()
         if fault is not None:
             self.inject(fault)
 
@@ -178,9 +179,7 @@ class SimulatedAutoML(HttpPort):
         count
             With how many requests; None for all, until `clear_faults` is called.
         """
-        if count is not None and count < 1:
-            raise ValueError(f"count is {count}, less than 1")
-        self._faults.append(_Injected(fault, count))
+        self._faults.inject(fault, count)
 
     def clear_faults(self) -> None:
         """Let all go well from the next request on."""
@@ -188,16 +187,7 @@ class SimulatedAutoML(HttpPort):
 
     def next_fault(self) -> AutoMLFault | None:
         """Give the fault that happens now, and count it."""
-        lasting = None
-        for injected in self._faults:
-            if injected.left is None:
-                lasting = injected.fault
-                continue
-            injected.left -= 1
-            if not injected.left:
-                self._faults.remove(injected)
-            return injected.fault
-        return lasting
+        return self._faults.take()
 
     async def predict(self, body: bytes, fault: AutoMLFault | None = None) -> dict[str, Any]:
         """
@@ -217,16 +207,6 @@ class SimulatedAutoML(HttpPort):
             for prediction in predictions:
                 fault.spoil(prediction)
         return {"predictions": predictions}
-
-
-class _Injected:
-    """A fault in force, and how many times more."""
-
-    __slots__ = ("fault", "left")
-
-    def __init__(self, fault: AutoMLFault, left: int | None) -> None:
-        self.fault = fault
-        self.left = left
 
 
 class _Pages(Resource):

@@ -280,6 +280,15 @@ class FaultTests(SimulatorTestCase):
         self.assertIn("not today", str(self.failureResultOf(self.begin(m.Enable()), CommandRejected).value))
         self.assertEqual(self.failureResultOf(self.begin(m.Enable()), CommandFailed).value.reply.code, 1099)
 
+    def test_which(self) -> None:
+        """
+        Of several for one command the first one happens, until its count is used up.
+        """
+        for reason, count in (("one", 1), ("two", None), ("three", 1)):
+            self.mount.inject(Fault(reject=reason), count)
+        for reason in ("one", "two", "two"):
+            self.assertIn(reason, str(self.failureResultOf(self.begin(m.Enable()), CommandRejected).value))
+
     def test_bad_frames(self) -> None:
         """
         Frames that are garbled or too long come and go; the replies behind them count.

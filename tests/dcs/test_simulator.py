@@ -703,6 +703,8 @@ class FaultTests(SimulatorTestCase):
         self.dcss.inject(other, count=1)
         taken = [self.dcss.fault_for("c", host) for host in ("a", "x", "x", "a")]
         self.assertEqual(taken, [once, once, other, lasting])
+        self.dcss.inject(DcssFault(stall=True))
+        self.assertEqual(self.dcss.fault_for("c", "a"), lasting)
         self.dcss.clear_faults()
         self.assertIsNone(self.dcss.fault_for("c", "a"))
 

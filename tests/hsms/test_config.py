@@ -162,7 +162,7 @@ class SimulatedEquipmentSectionTests(SynchronousTestCase):
         self.assertEqual(etcher.variables, {1001: Variable("Pressure", F4(1.5), "Pa")})
         self.assertEqual((etcher.commands, etcher.events), ({"START": 0}, {3001}))
         self.assertEqual((etcher.session_id, etcher.settings.role), (3, "equipment"))
-        self.assertEqual(etcher._faults, [[EquipmentFault(delay=0.5, stream=1), None]])
+        self.assertEqual([etcher._faults.take() for _ in range(2)], [EquipmentFault(delay=0.5, stream=1)] * 2)
         self.assertIn(1 << 8 | 5, etcher._handlers)
         self.assertEqual(L(), L())
 

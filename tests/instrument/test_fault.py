@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from equipnet.instrument.fault import Fault, Injected, take
+from equipnet.instrument.fault import Fault
 
 ONE_OF_EACH: dict[str, Any] = {
     "silence": True,
@@ -132,31 +132,3 @@ class DamageTests(SynchronousTestCase):
         No reply stays no reply.
         """
         self.assertEqual(Fault(garble=4).damage(b"", Random(0)), b"")
-
-
-class TakeTests(SynchronousTestCase):
-    """Which fault happens."""
-
-    def test_counted_first(self) -> None:
-        """
-        Those with a count come first, in their order, and then the last one without.
-        """
-        first, last = Fault(delay=1), Fault(delay=2)
-        one, two = Fault(drop=True), Fault(split=1)
-        faults = [
-            Injected(first, None, None),
-            Injected(one, 2, None),
-            Injected(two, 1, None),
-            Injected(last, None, None),
-        ]
-        taken = [take(faults, lambda _: True) for _ in range(5)]
-        self.assertEqual([each and each.fault for each in taken], [one, one, two, last, last])
-
-    def test_concerned(self) -> None:
-        """
-        A fault that does not concern a client is not counted.
-        """
-        faults = [Injected(Fault(drop=True), 1, "other")]
-        self.assertIsNone(take(faults, lambda injected: injected.client == "this"))
-        self.assertIsNotNone(take(faults, lambda injected: injected.client == "other"))
-        self.assertEqual(faults, [])
