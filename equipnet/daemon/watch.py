@@ -29,6 +29,10 @@ PERIOD = 0.05
 #: Seconds in which what one handler does is told once; how often it did it again is told after them.
 QUIET = 60.0
 
+#: What is logged of a handler, and of what it does again.
+KEPT = "{handler} kept the reactor for {seconds:.2f} s, at {place}"
+KEPT_AGAIN = "{handler} kept the reactor {times} times more in the last minute, {seconds:.2f} s at most, at {place}"
+
 #: How many functions are known to belong to a handler or not.
 FUNCTIONS = 10_000
 
@@ -200,9 +204,7 @@ class Watch(Service):
             told.times += 1
             told.longest = max(told.longest, seconds)
             return
-        self._log.warn(
-            "{handler} kept the reactor for {seconds:.2f} s, at {place}", handler=handler, place=place, seconds=seconds
-        )
+        self._log.warn(KEPT, handler=handler, place=place, seconds=seconds)
         self._told[handler] = _Told(place, self._reactor.callLater(QUIET, self._tell_again, handler))
 
     def _tell_again(self, handler: str) -> None:
@@ -210,13 +212,7 @@ class Watch(Service):
         if told.timer.active():
             told.timer.cancel()
         if told.times:
-            self._log.warn(
-                "{handler} kept the reactor {times} times more in the last minute, {seconds:.2f} s at most, at {place}",
-                handler=handler,
-                place=told.place,
-                times=told.times,
-                seconds=told.longest,
-            )
+            self._log.warn(KEPT_AGAIN, handler=handler, place=told.place, times=told.times, seconds=told.longest)
             if self.running:
                 self._told[handler] = _Told(told.place, self._reactor.callLater(QUIET, self._tell_again, handler))
 

@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import math
 from io import StringIO
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.task import Clock
-from twisted.logger import FileLogObserver, LegacyLogObserverWrapper, LogEvent, Logger, LogLevel, formatEvent
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LegacyLogObserverWrapper,
+    LogEvent,
+    Logger,
+    LogLevel,
+    formatEvent,
+    globalLogPublisher,
+)
 from twisted.python import log as old_log
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from equipnet.connection.state import Event, Moment, StateMachine
 from equipnet.daemon.config import LoggingSection
 from equipnet.daemon.logs import LONGEST_FIELD, NodeLog, json_line, twistd_observers
+from equipnet.daemon.watch import KEPT
 
 TIME = 1760000000.25
 """2025-10-09 08:53:20.25 UTC, by ``date -u -d @1760000000``."""
@@ -331,3 +343,61 @@ class TwistdObserversTests(SynchronousTestCase):
         self.assertEqual(said[1][0], syslog.LOG_WARNING)
         self.assertEqual(json.loads(said[1][1])["message"], "said")
         self.assertEqual(len(said), 2)
+
+
+class PageTests(SynchronousTestCase):
+    """What the guide shows."""
+
+    def setUp(self) -> None:
+        self.page = (Path(__file__).parents[2] / "docs" / "howto" / "logs.md").read_text()
+
+    def test_json(self) -> None:
+        """
+        The line of JSON is that of a connection that became ready.
+        """
+        events: list[LogEvent] = []
+        observer = cast(ILogObserver, events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        machine = StateMachine("dmm", lambda: Moment(0.0, 0.0))
+        machine.move(Event.CONNECT, "connecting to tcp:192.168.1.100:5025")
+        machine.move(Event.MADE, "connected to 192.168.1.100:5025")
+        machine.move(Event.USABLE, "connected")
+        self.assertIn(f"```json\n{json_line({**events[-1], 'log_time': TIME})}```", self.page)
+
+    def test_repetitions(self) -> None:
+        """
+        The log of equipment that is away for a minute is that of a connection whose tries are 0.8 s apart.
+        """
+        (block,) = (block for block in self.page.split("```")[1::2] if "times more" in block)
+        trying, failed, *_, connected = block.splitlines()[1:]
+        texts: list[str] = []
+        clock = Clock()
+        log = NodeLog(lambda event: texts.append(formatEvent(event)), lambda event: None, clock, lambda: True)
+        logger = Logger("equipnet", observer=log)
+
+        def say(line: str) -> None:
+            logger.info("{name}: {text}", name="dmm", text=line.removeprefix("dmm: "))
+
+        for _ in range(75):
+            say(trying)
+            say(failed)
+            clock.advance(0.8)
+        say(connected)
+        self.assertEqual(block, "text\n" + "\n".join(texts) + "\n")
+
+    def test_handler(self) -> None:
+        """
+        The line about a handler is of the form that it has.
+        """
+        self.assertIn(
+            formatEvent(
+                {
+                    "log_format": KEPT,
+                    "handler": "loop_dhs.LoopServer.center",
+                    "seconds": 0.35,
+                    "place": "/etc/equipnet/loop_dhs.py:42",
+                }
+            ),
+            self.page,
+        )

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from equipnet.daemon.config import NodeConfig, inspect_config
 from equipnet.daemon.reload import Reloading
-from equipnet.daemon.tree import Node
+from equipnet.daemon.tree import Node, Reloaded
 from tests.daemon.kinds import Diary, FakeConnection, fake_kind
 
 
@@ -64,6 +64,15 @@ class ReloadingTests(SynchronousTestCase):
         self.assertEqual(self.said(), [(LogLevel.info, f"{self.file} was read again: started b, c; stopped a; kept 0")])
         self.reloading.request()
         self.assertEqual(self.said(), [(LogLevel.info, f"{self.file} was read again: nothing has changed; kept 2")])
+
+    def test_page(self) -> None:
+        """
+        The line that the guide shows is one.
+        """
+        kept = tuple(str(number) for number in range(27))
+        said = str(Reloaded(("laser",), ("camera",), ("etcher", "images"), kept))
+        page = Path(__file__).parents[2] / "docs" / "howto" / "configure.md"
+        self.assertIn(f"```text\n/etc/equipnet/lab.toml was read again: {said}\n```", page.read_text())
 
     def test_mistakes(self) -> None:
         """
