@@ -17,7 +17,8 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, INegotiated
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, _ChunkedTransferDecoder, _MalformedChunkedDataError
@@ -32,12 +33,12 @@ from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.service import ListeningConnection
 from equipnet.connection.tcp import sender
 from equipnet.connection.tls import TLS
-from equipnet.errors import ConnectionLost, EquipmentTimeout
+from equipnet.errors import ConnectionLost, EquipmentConnectionError, EquipmentTimeout
 
-#: Seconds, and bytes, that a refused client may go on sending before its connection is aborted: a connection that is
-#: closed with unread bytes is reset, and the client would never read why it was refused (RFC 9112, section 9.6).
+#: Seconds that a client has for reading its last answer and going. As long as it sends, what it sends is dropped: a
+#: connection that is closed with unread bytes is reset, and the client would never read why it was refused (RFC 9112,
+#: section 9.6).
 LINGER_TIME = 2.0
-LINGER_LIMIT = 64 * 2**20
 
 #: A refused body of at most so many bytes is read to its end, so that the connection can be used again.
 DRAIN_LIMIT = 64 * 2**10
@@ -49,9 +50,10 @@ HEADER_LIMIT = 16 * 2**10
 READ_SIZE = 256 * 2**10
 
 # RFC 9112, sections 3 and 5, without the obsolete folding of lines. A target may hold any byte that is no blank and no
-# control character.
+# control character. Blanks around a value are not left to the expression, which would try each way to divide them.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f]+) (HTTP/1\.[01])(?=\r\n|\Z)")
-_FIELD = re.compile(rb"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*)(?=\r\n|\Z)")
+_FIELD = re.compile(rb"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00\r\n]*)(?=\r\n|\Z)")
+_URL = re.compile(rb"https?://[^/?]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Head:
     Parameters
     ----------
     method, target, version
-        The words of the request line.
+        The words of the request line; of a URL as the target only the path and the query.
     fields
         The values of each header field, by its name in small letters.
     length
@@ -142,13 +144,15 @@ class Head:
             raise Refused(Answer(400, f"the first line is not that of an HTTP/1.1 request: {_shown(first)}"))
         said = _FIELD.findall(data, found.end())
         if len(said) != data.count(b"\r\n"):
-            wrong = next(line for line in data.split(b"\r\n")[1:] if not _FIELD.fullmatch(b"\r\n" + line))
-            raise Refused(Answer(400, f"a line of the header is malformed: {_shown(wrong)}"))
+            raise Refused(Answer(400, _what_is_wrong(data)))
         fields: dict[bytes, list[bytes]] = {}
         for name, value in said:
-            fields.setdefault(name.lower(), []).append(value.rstrip(b" \t"))
+            fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
         length = _length(fields.get(b"content-length"), fields.get(b"transfer-encoding"))
-        return cls(found[1], found[2], found[3], fields, length)
+        target = found[2]
+        if not target.startswith(b"/"):
+            target = _path_of_url(target)
+        return cls(found[1], target, found[3], fields, length)
 
     def first(self, name: bytes) -> bytes:
         """Give the first value of a header field, empty where there is none."""
@@ -221,11 +225,16 @@ class Incoming:
         """Answer; the whole body has come."""
         chunks, self._chunks = self._chunks, []
         self.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if self.refusal is None:
-            self.serve()
-        else:
+        if self.refusal is not None:
             self.channel.port.refused_request(self.refusal, self.channel.peer)
             self.answer(self.refusal)
+            return
+        try:
+            self.serve()
+        except Exception:
+            port = self.channel.port
+            port.log.failure("{name}: a request of {peer} failed", name=port.name, peer=self.channel.peer)
+            self.answer(Answer(500, "the server failed: see its log"))
 
     def serve(self) -> None:
         """Do what is asked for, and answer now or later."""
@@ -299,13 +308,16 @@ class HttpChannel(HTTPChannel):
         When the first byte of the present request came, on the reactor's clock; None between requests and while an
         answer is awaited.
     active
-        When the last bytes came.
+        When the last bytes came, or the last answer was given.
+    at_end
+        Whether the client has ended its side, so that nothing more comes.
     """
 
     port: HttpPort
     timeOut = None
     factory = None
     transport: Any
+    _networkProducer: Any
 
     def __init__(self, port: HttpPort, protocol: HttpServerProtocol) -> None:
         super().__init__()
@@ -313,15 +325,17 @@ class HttpChannel(HTTPChannel):
         self.site = port.site
         self.began: float | None = None
         self.active = port.reactor.seconds()
+        self.at_end = False
         self._protocol = protocol
         self._seconds = port.reactor.seconds
         self._unread = b""
         self._searched = 0
         self._reading = False
-        self._paused = False
+        self._is_held = False
         self._request: Incoming | None = None
         self._left = 0
         self._chunks: _ChunkedTransferDecoder | None = None
+        self._in_chunks = 0
 
     @property
     def handling(self) -> bool:
@@ -338,11 +352,27 @@ class HttpChannel(HTTPChannel):
             return f"after {request.received} bytes of the body"
         return f"after {request.received} of {request.head.length} bytes of the body"
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether bytes have come that are no part of a request so far."""
+        return bool(self._unread)
+
     def refuse(self, answer: Answer) -> None:
         """Send an answer before the request is complete, and end the connection."""
-        self._unread = b""
         self.port.refused_request(answer, self.peer)
-        self._protocol.linger(answer)
+        self._unread = b""
+        is_head = self._request is not None and self._request.head.method == b"HEAD"
+        self._protocol.linger(answer.to_bytes(close=True, head=is_head))
+
+    def end_input(self) -> None:
+        """Take note that nothing more comes; what has come is still answered."""
+        self.at_end = True
+        self._read()
+
+    def let_go(self) -> None:
+        """Let the transport be closed: it waits for a producer that it has paused."""
+        if self.transport is not None:
+            self._networkProducer.unregisterProducer()
 
     # What Twisted calls
 
@@ -364,27 +394,37 @@ class HttpChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         self.active = self._seconds()
         self._unread = self._unread + data if self._unread else data
-        if not self._handlingRequest:
-            self._read()
-        elif len(self._unread) > HEADER_LIMIT and not self._paused:
-            # The next requests wait with the client, but for a little by which we learn that it goes.
-            self._paused = True
-            self._networkProducer.pauseProducing()
+        self._read()
+
+    def pauseProducing(self) -> None:
+        self._waitingForTransport = True
+        if self._requestProducer is not None:
+            self._requestProducer.pauseProducing()
+        self._hold()
+
+    def resumeProducing(self) -> None:
+        self._waitingForTransport = False
+        if self._requestProducer is not None:
+            self._requestProducer.resumeProducing()
+        self._read()
 
     # What requests call
 
     def requestDone(self, request: Incoming) -> None:
         del self.requests[0]
-        if not self.persistent:
-            self.loseConnection()
-            return
-        self._handlingRequest = False
-        if self._paused:
-            self._paused = False
-            if not self._waitingForTransport:
-                self._networkProducer.resumeProducing()
-        if self._unread:
+        self.active = self._seconds()
+        if self.persistent:
+            self._handlingRequest = False
             self._read()
+        else:
+            self._protocol.finish()
+
+    def loseConnection(self) -> None:
+        self._protocol.finish()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # This is all that Twisted's Request has to say about a body that it cannot read.
+        self.refuse(Answer(400, "the form in the body is malformed"))
 
     # How requests are read
 
@@ -393,12 +433,39 @@ class HttpChannel(HTTPChannel):
             return  # an answer was given at once: the loop below goes on
         self._reading = True
         try:
-            while self._unread and not self._handlingRequest and not self._protocol.lingering and self._read_some():
+            # A client that does not read its answers gets no more of them.
+            while (
+                self._unread
+                and not (self._handlingRequest or self._waitingForTransport or self._protocol.lingering)
+                and self._read_some()
+            ):
                 pass
         except Refused as refused:
             self.refuse(refused.answer)
         finally:
             self._reading = False
+        if self._handlingRequest or self._waitingForTransport or self._is_held:
+            self._hold()
+        elif self.at_end:
+            self._end()
+
+    def _hold(self) -> None:
+        """Leave the next requests with the client, but for a little by which we learn that it goes."""
+        hold = len(self._unread) > HEADER_LIMIT if self._handlingRequest else self._waitingForTransport
+        if hold is not self._is_held and not self._protocol.lingering:
+            self._is_held = hold
+            if hold:
+                self._networkProducer.pauseProducing()
+            else:
+                self._networkProducer.resumeProducing()
+
+    def _end(self) -> None:
+        if self._protocol.lingering:
+            return
+        if self.began is None:
+            self._protocol.finish()
+        else:
+            self.refuse(Answer(400, f"the request ended early, {self.progress}"))
 
     def _read_some(self) -> bool:
         """Read a head or some of a body; tell whether there may be more."""
@@ -406,10 +473,7 @@ class HttpChannel(HTTPChannel):
             return self._read_head()
         data, self._unread = self._unread, b""
         if self._chunks is not None:
-            try:
-                self._chunks.dataReceived(data)
-            except _MalformedChunkedDataError:
-                raise Refused(Answer(400, f"a chunk is malformed, {self.progress}")) from None
+            self._read_chunks(self._chunks, data)
         elif len(data) < self._left:
             self._left -= len(data)
             self._request.handleContentChunk(data)
@@ -419,18 +483,38 @@ class HttpChannel(HTTPChannel):
             self._complete()
         return True
 
+    def _read_chunks(self, chunks: _ChunkedTransferDecoder, data: bytes) -> None:
+        request = self._request
+        assert request is not None
+        self._in_chunks += len(data)
+        try:
+            chunks.dataReceived(data)
+        except _MalformedChunkedDataError:
+            raise Refused(Answer(400, f"a chunk is malformed, {self.progress}")) from None
+        if self._chunks is None:
+            return  # that was the last one
+        # Each chunk costs time and memory beside its bytes.
+        if self._in_chunks - request.received > HEADER_LIMIT + request.received // 4:
+            raise Refused(Answer(400, f"the chunks hold too few bytes for what is around them, {self.progress}"))
+        announced = chunks.length if chunks.state == "BODY" else 0
+        if request.refusal is None and request.received + announced > self.port.max_size:
+            raise Refused(too_long(self.port.max_size))
+
     def _read_head(self) -> bool:
         if self.began is None:
+            if b"\r\n".startswith(self._unread):
+                return False
             self.began = self.active
-            # One empty line before a request is overlooked (RFC 9112, section 2.2).
-            self._unread = self._unread.removeprefix(b"\r\n")
         end = self._unread.find(b"\r\n\r\n", max(0, self._searched - 3))
         if end > HEADER_LIMIT or (end < 0 and len(self._unread) > HEADER_LIMIT):
             raise Refused(Answer(431, f"the header is longer than {HEADER_LIMIT} bytes"))
         if end < 0:
+            if self._unread.find(b"\n\n", max(0, self._searched - 1)) >= 0:
+                raise Refused(Answer(400, r"the lines of the header end with \n, not with \r\n"))
             self._searched = len(self._unread)
             return False
-        head = Head.from_bytes(self._unread[:end])
+        # One empty line before a request is overlooked (RFC 9112, section 2.2).
+        head = Head.from_bytes(self._unread[:end].removeprefix(b"\r\n"))
         self._unread = self._unread[end + 4 :]
         self._searched = 0
         request = self._request = self.port.request_class(self)
@@ -438,17 +522,24 @@ class HttpChannel(HTTPChannel):
         self.persistent = head.keeps_alive()
         request.begin(head)
         expects_continue = b"expect" in head.fields and head.expects_continue()
-        if request.refusal is not None and (expects_continue or head.length is None or head.length > DRAIN_LIMIT):
+        if request.refusal is not None and (
+            expects_continue
+            or head.length is None
+            or head.length > DRAIN_LIMIT
+            # What comes next would be a body of which nobody knows the end.
+            or request.refusal.status == HTTPStatus.LENGTH_REQUIRED
+        ):
             raise Refused(request.refusal)
-        if expects_continue and not self._unread:
+        if expects_continue and head.length != 0 and not self._unread:
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         if head.length is None:
+            self._in_chunks = 0
             self._chunks = _ChunkedTransferDecoder(request.handleContentChunk, self._chunks_ended)
         elif head.length == 0:
             self._complete()
         else:
             self._left = head.length
-            if self._left > READ_SIZE:
+            if head.length > READ_SIZE:
                 self.transport.bufferSize = READ_SIZE
         return True
 
@@ -482,54 +573,65 @@ class HttpServerProtocol(WireProtocol):
         super().__init__(owner)
         self.channel = HttpChannel(owner, self)
         self.lingering = False
-        self._lingered = 0
         self._limit: IDelayedCall | None = None
+        self._unsent = float("inf")
 
     def begin(self) -> None:
         self.channel.makeConnection(self.transport)
-        self._limit = self.owner.reactor.callLater(self.owner.idle_timeout, self._check_time)
+        self._look_again(self.owner.idle_timeout)
 
-    def linger(self, answer: Answer) -> None:
-        """Send the last answer, and give the client the time to read it."""
-        self.lingering = True
-        self.transport.write(answer.to_bytes(close=True))
-        self._forget_limit()
-        if hasattr(self.transport, "loseWriteConnection"):
-            self.transport.loseWriteConnection()
-            late = ConnectionLost(f"{self.peer} was refused: {answer.text}")
-            self._limit = self.owner.reactor.callLater(LINGER_TIME, self.hang_up, late)
-        else:
-            self.transport.loseConnection()
+    def linger(self, data: bytes) -> None:
+        """Send the last answer before the request is complete, and give the client the time to read it."""
+        self.transport.write(data)
+        self._end(to_be_read=True)
+
+    def finish(self) -> None:
+        """End the connection; the last answer has been sent."""
+        self._end(to_be_read=self.channel.has_unread)
+
+    def hang_up(self, error: EquipmentConnectionError, abort: bool = True) -> None:
+        if not (abort or self.lingering or self.hanging_up):
+            self.channel.let_go()
+        super().hang_up(error, abort)
 
     # What Twisted calls
 
     def dataReceived(self, data: bytes) -> None:
-        if not self.lingering:
+        if not (self.lingering or self.hanging_up):
             self.channel.dataReceived(data)
-            return
-        self._lingered += len(data)
-        if self._lingered > LINGER_LIMIT:
-            self.transport.abortConnection()
 
     def readConnectionLost(self) -> None:
-        """End a request that can no more be completed; an answer that is awaited is still sent."""
+        """Answer what has come, and end the connection."""
         if self.lingering:
             self.transport.loseConnection()
-        elif self.channel.handling:
-            self.channel.persistent = 0
-        elif self.channel.began is not None:
-            self.channel.refuse(Answer(400, f"the request ended early, {self.channel.progress}"))
         else:
-            self.channel.loseConnection()
+            self.channel.end_input()
 
     def writeConnectionLost(self) -> None:
         """Nothing: it is we who ended our side."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._forget_limit()
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
         if self.channel.transport is not None:
             self.channel.connectionLost(reason)
         super().connectionLost(reason)
+
+    # How it ends
+
+    def _end(self, to_be_read: bool) -> None:
+        if self.lingering:
+            return
+        self.lingering = True
+        self._look_again(LINGER_TIME)
+        self.channel.let_go()
+        # TLS has no half of a connection, but reads until the other side has ended its own.
+        has_halves = hasattr(self.transport, "loseWriteConnection") and not INegotiated.providedBy(self.transport)
+        if to_be_read and has_halves and not self.channel.at_end:
+            self.transport.resumeProducing()
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
 
     # How long a client may take
 
@@ -541,23 +643,43 @@ class HttpServerProtocol(WireProtocol):
         """
         port, channel = self.owner, self.channel
         now = port.reactor.seconds()
-        if channel.handling:
+        reads = self._is_being_read()
+        if self.lingering or self.hanging_up:
+            if reads:
+                self._look_again(LINGER_TIME)
+            else:
+                self.hang_up(ConnectionLost(f"{self.peer} does not end a connection that is over"))
+            return
+        if reads or channel.handling:
             # How long the answer may take is the business of whoever gives it.
             channel.active = now
         silent = channel.active + port.idle_timeout - now
         late = silent if channel.began is None else channel.began + port.request_timeout - now
         if min(silent, late) > 0:
-            self._limit = port.reactor.callLater(min(silent, late), self._check_time)
+            self._look_again(min(silent, late))
         elif channel.began is None:
+            self._look_again(LINGER_TIME)
             self.hang_up(EquipmentTimeout(port.idle_timeout, "a request"), abort=False)
         elif silent <= 0:
             channel.refuse(Answer(408, f"nothing came for {port.idle_timeout:g} s, {channel.progress}"))
         else:
             channel.refuse(Answer(408, f"not complete after {port.request_timeout:g} s, {channel.progress}"))
 
-    def _forget_limit(self) -> None:
+    def _look_again(self, seconds: float) -> None:
         if self._limit is not None and self._limit.active():
-            self._limit.cancel()
+            self._limit.reset(seconds)
+        else:
+            self._limit = self.owner.reactor.callLater(seconds, self._check_time)
+
+    def _is_being_read(self) -> bool:
+        """Tell whether the client has taken some of what waits to be sent, since the last time."""
+        transport = self.transport
+        while hasattr(transport, "wrappedProtocol"):
+            transport = transport.transport
+        if not isinstance(transport, FileDescriptor):
+            return False
+        before, self._unsent = self._unsent, len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return 0 < self._unsent < before
 
 
 class HttpPort(ListeningConnection):
@@ -684,6 +806,33 @@ def _length(lengths: Sequence[bytes] | None, codings: Sequence[bytes] | None) ->
     if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:
         raise Refused(Answer(400, f"Content-Length is not a number of bytes: {_shown(b', '.join(lengths))}"))
     return int(lengths[0])
+
+
+def _what_is_wrong(head: bytes) -> str:
+    """Say what the first malformed line of a header lacks; not what stands there, which may be a secret."""
+    number, line = next(
+        (number, line)
+        for number, line in enumerate(head.split(b"\r\n"), 1)
+        if number > 1 and not _FIELD.fullmatch(b"\r\n" + line)
+    )
+    if line[:1] in (b" ", b"\t"):
+        why = "goes on with the one before, which HTTP/1.1 does not allow"
+    elif re.search(rb"[\x00\r\n]", line):
+        why = "has a control character in it"
+    else:
+        why = "does not begin with a name and a colon"
+    return f"line {number} of the header {why}"
+
+
+def _path_of_url(target: bytes) -> bytes:
+    # RFC 9112, section 3.2: a server must take a whole URL as well; "*" is for OPTIONS.
+    found = _URL.match(target)
+    if found is None and target != b"*":
+        raise Refused(Answer(400, f"the target is neither a path nor a URL: {_shown(target)}"))
+    if found is None:
+        return target
+    rest = target[found.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def _shown(data: bytes) -> str:

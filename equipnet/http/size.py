@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -31,7 +32,7 @@ def parse_size(size: int | str) -> int:
     unit = next((unit for unit in _UNITS if found and unit.lower() == found[2].lower()), None)
     if found is None or unit is None:
         raise ValueError(f"{size!r} is not a number of bytes; write one such as 500000, '500 kB' or '20 MiB'")
-    return int(float(found[1]) * _UNITS[unit])
+    return int(Fraction(found[1]) * _UNITS[unit])
 
 
 #: A number of bytes in a section of the configuration.

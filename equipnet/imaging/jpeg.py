@@ -23,6 +23,10 @@ _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 #: So many bytes of padding may stand behind an image; cameras that send in blocks fill up the last one.
 PADDING_LIMIT = 4096
 
+#: At most so many markers may stand before the one that gives the size. Real images have some dozens, of which a colour
+#: profile can make 255.
+MARKER_LIMIT = 4096
+
 
 class NotAnImage(ValueError):
     """Bytes are not a whole JPEG or PNG image; the text says why."""
@@ -58,7 +62,7 @@ def read_header(data: bytes) -> Header:
     Raises
     ------
     NotAnImage
-        When it does not begin as one, when its header is damaged or gives it no area, and when its end is missing.
+        When it does not begin as one, when its header is damaged or gives it no area, or when its end is missing.
     """
     if data.startswith(b"\xff\xd8\xff"):
         header = _read_jpeg(data)
@@ -70,7 +74,7 @@ def read_header(data: bytes) -> Header:
         raise NotAnImage("the body is empty")
     else:
         raise NotAnImage(f"it begins with {data[:8]!r}, neither as a JPEG nor as a PNG image")
-    if not data.endswith(end) and not data[-PADDING_LIMIT:].rstrip(b"\0\r\n").endswith(end):
+    if not data.endswith(end) and not data[-PADDING_LIMIT - len(end) :].rstrip(b"\0\r\n").endswith(end):
         raise NotAnImage(f"the end of the image is missing behind {len(data)} bytes")
     if not (header.width and header.height):
         raise NotAnImage(f"the image has {header.width} x {header.height} pixels")
@@ -80,11 +84,11 @@ def read_header(data: bytes) -> Header:
 def _read_jpeg(data: bytes) -> Header:
     at = 2
     try:
-        while True:
+        for _ in range(MARKER_LIMIT):
             if data[at] != 0xFF:
                 raise NotAnImage(f"byte {at} of the JPEG header is {data[at]:#04x}, not the beginning of a marker")
             marker = data[at + 1]
-            if marker == 0xFF:  # any number of these may stand before a marker
+            if marker == 0xFF:  # padding before a marker
                 at += 1
             elif marker in _ALONE:
                 at += 2
@@ -100,6 +104,7 @@ def _read_jpeg(data: bytes) -> Header:
                 at += 2 + length
     except IndexError:
         raise NotAnImage(f"the JPEG header is cut after {len(data)} bytes") from None
+    raise NotAnImage(f"the JPEG image has no frame header among its first {MARKER_LIMIT} markers")
 
 
 def _read_png(data: bytes) -> Header:

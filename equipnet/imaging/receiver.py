@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import time
 import weakref
 from collections import OrderedDict, deque
@@ -24,7 +25,7 @@ from equipnet.http.digest import Guard, Verdict
 from equipnet.http.server import Answer, Head, HttpPort, Incoming
 from equipnet.http.size import parse_size
 from equipnet.imaging.jpeg import Header, NotAnImage, read_header
-from equipnet.imaging.storage import ImageStore, Retention, Storable, StorageFailed
+from equipnet.imaging.storage import ImageStore, Retention, StorageFailed
 from equipnet.imaging.subscription import Subscription
 from equipnet.interfaces import Traffic
 
@@ -43,6 +44,8 @@ CONTENT_TYPES = frozenset((b"image/jpeg", b"image/jpg", b"image/pjpeg", b"image/
 
 _ACCEPTED = Answer(200)
 _METHODS = frozenset((b"POST", b"PUT"))
+_SECRETS = frozenset((b"authorization", b"proxy-authorization", b"cookie"))
+_TOKEN = re.compile(r"[!-~]+")
 _REALM = "equipnet"
 
 
@@ -63,12 +66,12 @@ class HeaderFields(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         key = name.lower().encode("latin-1", "replace")
-        if key == b"authorization":
+        if key in _SECRETS or key not in self._fields:
             raise KeyError(name)
         return b", ".join(self._fields[key]).decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._fields if name != b"authorization")
+        return (name.decode("latin-1") for name in self._fields if name not in _SECRETS)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -156,12 +159,13 @@ class ImageResource(Resource):
         fields = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
         head = Head(request.method, request.uri, request.clientproto, fields, content.seek(0, 2))
         host = getattr(request.client, "host", None)
+        peer = f"{host}:{request.client.port}" if host else "a local client"
         refusal = self._receiver.refusal(head, host)
         if refusal is None:
             content.seek(0)
-            self._receiver.offer(head, content.read(), str(host), _Door(request))
+            self._receiver.offer(head, content.read(), peer, _Door(request))
         else:
-            self._receiver.refuse(refusal, str(host), _Door(request))
+            self._receiver.refuse(refusal, peer, _Door(request))
         return NOT_DONE_YET
 
 
@@ -180,8 +184,10 @@ class _Door:
         self._request.setResponseCode(answer.status)
         for name, value in answer.headers:
             self._request.responseHeaders.addRawHeader(name, value)
+        body = f"{answer.text}\n".encode() if answer.text else b""
         self._request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-        self._request.write(f"{answer.text}\n".encode() if answer.text else b"")
+        self._request.setHeader(b"content-length", b"%d" % len(body))
+        self._request.write(body)
         self._request.finish()
 
     def when_gone(self, gone: Callable[[], object]) -> None:
@@ -237,10 +243,8 @@ class JpegReceiver(HttpPort):
     ----------
     received
         How many images were accepted.
-    stored
-        How many of them are on disk.
-    not_stored
-        How many could not be written; the error is ``last_error``.
+    store
+        What stores them; None without a folder. An image that cannot be stored is its ``last_error`` and is logged.
     """
 
     kind = "jpeg-receiver"
@@ -282,12 +286,12 @@ class JpegReceiver(HttpPort):
         )
         if (username is None) != (password is None):
             raise ValueError("username and password go together")
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise ValueError("a token is one word of visible ASCII characters")
         if when_full not in get_args(WhenFull):
             raise ValueError(f"when_full is {when_full!r}, not one of {', '.join(get_args(WhenFull))}")
         self.when_full = when_full
         self.received = 0
-        self.stored = 0
-        self.not_stored = 0
         self._paths = frozenset(paths)
         self._token = token
         self._guard: Guard | None = None
@@ -300,6 +304,7 @@ class JpegReceiver(HttpPort):
         self._followers: dict[ImageObserver, Subscription[ReceivedImage]] = {}
         self._subscriptions: list[weakref.ref[Subscription[ReceivedImage]]] = []
         self._waiting_images: deque[_Waiting] = deque()
+        self._making_room = False
         self._latest: OrderedDict[str, ReceivedImage] = OrderedDict()
         self._newest: ReceivedImage | None = None
         self.store: ImageStore | None = None
@@ -309,8 +314,7 @@ class JpegReceiver(HttpPort):
                 retention,
                 limit=DEFAULT_LIMIT,
                 reactor=self.reactor,
-                written=self._was_stored,
-                failed=self._was_not_stored,
+                failed=self._storing_failed,
                 taken=self._made_room,
             )
 
@@ -338,9 +342,11 @@ class JpegReceiver(HttpPort):
         ----------
         observer
             A function, or an ``async def``: that is called with one image after the other, and may be `DEFAULT_LIMIT`
-            images behind.
+            images behind. One that is there already is not added again.
         """
-        if iscoroutinefunction(observer):
+        if observer in self._observers or observer in self._followers:
+            return
+        if iscoroutinefunction(observer) or iscoroutinefunction(type(observer).__call__):
             subscription = self._followers[observer] = self._subscribe(DEFAULT_LIMIT)
             Deferred.fromCoroutine(self._follow(observer, subscription))
         else:
@@ -352,7 +358,7 @@ class JpegReceiver(HttpPort):
             self._observers.remove(observer)
         subscription = self._followers.pop(observer, None)
         if subscription is not None:
-            subscription.end()
+            subscription.close()
 
     def images(self, limit: int = DEFAULT_LIMIT) -> Subscription[ReceivedImage]:
         """
@@ -381,11 +387,11 @@ class JpegReceiver(HttpPort):
     def stopService(self) -> Deferred[None]:
         stopped = super().stopService()
         for subscription in self._present():
-            subscription.end()
-        if self.store is not None:
-            store = self.store
-            stopped.addCallback(lambda _: store.when_idle())
-        return stopped
+            # Observers go on when it is started again.
+            if subscription not in self._followers.values():
+                subscription.end()
+        store = self.store
+        return stopped if store is None else stopped.addCallback(lambda _: store.when_idle())
 
     # What the protocol and the resource call
 
@@ -399,16 +405,14 @@ class JpegReceiver(HttpPort):
             refusal = self._identify(head)
             if refusal is not None:
                 return refusal
-        if self._paths and _path_of(head) not in self._paths:
+        if self._paths and _path_and_query(head)[0] not in self._paths:
             return Answer(404, "no images are received at this path")
         if head.length == 0 and b"content-length" not in head.fields:
             return Answer(411, "an image comes with its Content-Length, or in chunks")
         content_type = head.first(b"content-type")
         if content_type and content_type.partition(b";")[0].strip().lower() not in CONTENT_TYPES:
             return Answer(415, f"images are JPEG or PNG, not {content_type[:60].decode('latin-1')!a}")
-        if not self._is_open:
-            return _closed()
-        return None
+        return None if self._accepts else _closed()
 
     def offer(self, head: Head, data: bytes, peer: str, request: Any) -> None:
         """
@@ -429,7 +433,7 @@ class JpegReceiver(HttpPort):
             self.refuse(Answer(422, f"not a whole image: {error}"), peer, request)
             return
         offered = (header, data, head, peer, time.time())
-        if not self._is_open:
+        if not self._accepts:
             self.refuse(_closed(), peer, request)
         elif self.when_full == "drop-oldest" or (not self._waiting_images and self._has_room()):
             self._accept(*offered)
@@ -446,9 +450,13 @@ class JpegReceiver(HttpPort):
 
     # How images reach their consumers
 
+    @property
+    def _accepts(self) -> bool:
+        return self._is_open and self._closing is None
+
     def _accept(self, header: Header, data: bytes, head: Head, peer: str, received_at: float) -> None:
         self.received += 1
-        path, _, query = head.target.decode("latin-1").partition("?")
+        path, query = _path_and_query(head)
         image = ReceivedImage(
             data,
             header.content_type,
@@ -463,6 +471,7 @@ class JpegReceiver(HttpPort):
         )
         self._newest = image
         self._latest[path] = image
+        self._latest.move_to_end(path)
         if len(self._latest) > LATEST_LIMIT:
             self._latest.popitem(last=False)
         if self.taps:
@@ -495,12 +504,18 @@ class JpegReceiver(HttpPort):
                 self.log.failure("{name}: a tap raised", name=self.name)
 
     def _subscribe(self, limit: int) -> Subscription[ReceivedImage]:
-        subscription: Subscription[ReceivedImage] = Subscription(limit, self._made_room)
+        subscription: Subscription[ReceivedImage] = Subscription(limit, self._made_room, self._dropped_one)
         self._subscriptions.append(weakref.ref(subscription, self._subscriptions.remove))
         return subscription
 
     def _present(self) -> list[Subscription[ReceivedImage]]:
-        return [found for each in self._subscriptions if (found := each()) is not None]
+        # The list may change meanwhile: the garbage collector runs when it likes.
+        return [found for each in tuple(self._subscriptions) if (found := each()) is not None]
+
+    def _dropped_one(self) -> None:
+        if self._waiting_images:
+            # This may be any thread.
+            self.reactor.callFromThread(self._made_room)
 
     # What happens when there is no room
 
@@ -510,11 +525,17 @@ class JpegReceiver(HttpPort):
         return not self._subscriptions or not any(subscription.full for subscription in self._present())
 
     def _made_room(self) -> None:
-        while self._waiting_images and self._has_room():
-            waiting = self._waiting_images.popleft()
-            waiting.late.cancel()
-            self._accept(*waiting.offered)
-            waiting.request.answer(_ACCEPTED)
+        if self._making_room:
+            return  # a consumer took the next one while it was given to the others: the loop below goes on
+        self._making_room = True
+        try:
+            while self._waiting_images and self._has_room():
+                waiting = self._waiting_images.popleft()
+                waiting.late.cancel()
+                self._accept(*waiting.offered)
+                waiting.request.answer(_ACCEPTED)
+        finally:
+            self._making_room = False
 
     def _wait_for_room(self, waiting: _Waiting) -> None:
         def too_late() -> None:
@@ -545,37 +566,30 @@ class JpegReceiver(HttpPort):
     def _identify(self, head: Head) -> Answer | None:
         said = head.fields.get(b"authorization", [None])[0]
         scheme, _, credentials = (said or b"").partition(b" ")
-        if self._token is not None and scheme.lower() == b"bearer":
-            if hmac.compare_digest(credentials.strip(), self._token.encode()):
-                return None
-            return Answer(401, "the token is not the right one", (("WWW-Authenticate", "Bearer"),))
-        verdict = Verdict.NOBODY
-        if self._guard is not None:
-            verdict = self._guard.verify(head.method.decode("latin-1"), head.target.decode("latin-1"), said)
+        is_bearer = self._token is not None and scheme.lower() == b"bearer"
+        if is_bearer and self._token and hmac.compare_digest(credentials.strip(), self._token.encode()):
+            return None
+        verdict = Verdict.WRONG if is_bearer else Verdict.NOBODY
+        if self._guard is not None and not is_bearer:
+            verdict = self._guard.verify(head.method.decode(), head.target.decode("utf-8", "surrogateescape"), said)
             if verdict is Verdict.GOOD:
                 return None
-        challenges = [] if self._token is None else [("WWW-Authenticate", "Bearer")]
+        challenges = [] if self._token is None else [b"Bearer"]
         if self._guard is not None:
-            challenges += [
-                ("WWW-Authenticate", each.decode("latin-1"))
-                for each in self._guard.challenges(verdict is Verdict.STALE)
-            ]
+            challenges += self._guard.challenges(verdict is Verdict.STALE)
         text = "the credentials are not the right ones" if verdict is Verdict.WRONG else "who are you?"
-        return Answer(401, text, tuple(challenges))
+        return Answer(401, text, tuple(("WWW-Authenticate", each.decode("latin-1")) for each in challenges))
 
     # What the disk says
 
-    def _was_stored(self, image: Storable, file: Path) -> None:
-        self.stored += 1
-
-    def _was_not_stored(self, error: StorageFailed) -> None:
-        self.not_stored += 1
+    def _storing_failed(self, error: StorageFailed) -> None:
         self.last_error = error
         self.log.error("{name}: {error}", name=self.name, error=error)
 
 
-def _path_of(head: Head) -> str:
-    return head.target.partition(b"?")[0].decode("latin-1")
+def _path_and_query(head: Head) -> tuple[str, str]:
+    path, _, query = head.target.decode("latin-1").partition("?")
+    return path, query
 
 
 def _closed() -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,13 +55,15 @@ class Storable(Protocol):
 
 
 class StorageFailed(EquipmentError, OSError):
-    """An image could not be stored; the operating system's error is the ``__cause__``."""
+    """An image could not be stored, or an old one not deleted; the operating system's error is the ``__cause__``."""
 
 
 @dataclass(frozen=True)
 class Retention:
     """
-    How much is kept; what is over a limit is deleted, the oldest image first.
+    How much is kept; what is over a limit is deleted when the next image comes, the oldest first.
+
+    The newest image is kept whatever its size. Lines of an index are deleted with the last image of their day.
 
     Parameters
     ----------
@@ -87,24 +91,31 @@ class ImageStore:
     Stores images at ``{root}/{camera}/{date}/{time}-{sequence}.jpg``, in the order in which they are put.
 
     Date and time are those of the image in UTC. A file has its name only once all of it is written, so that whoever
-    looks into a folder sees whole images. The camera is called as the path to which it posts.
+    looks into a folder sees whole images. The camera is called as the path to which it posts. Files that are not called
+    as ours are left alone.
 
     Parameters
     ----------
     root
-        The folder; it is made if need be.
+        The folder; it is made if need be. No two stores may have the same one.
     retention
         How much is kept.
     limit
         How many images may wait to be written.
     reactor
         Its thread pool writes.
-    written
-        Called with each image and its file.
     failed
-        Called with a `StorageFailed` for each image that could not be written; the next one is tried all the same.
+        Called with a `StorageFailed` for each image that could not be written, and when an old one could not be
+        deleted; the next one is tried all the same.
     taken
         Called after there is room for one more.
+
+    Attributes
+    ----------
+    stored, not_stored
+        How many images are on disk, and how many could not be written.
+    dropped
+        How many were forgotten to make room for newer ones.
     """
 
     _log = Logger()
@@ -116,7 +127,6 @@ class ImageStore:
         *,
         limit: int = 100,
         reactor: Any,
-        written: Callable[[Storable, Path], object] = lambda image, file: None,
         failed: Callable[[StorageFailed], object] = lambda error: None,
         taken: Callable[[], object] = lambda: None,
     ) -> None:
@@ -124,10 +134,11 @@ class ImageStore:
             raise ValueError(f"limit is {limit}, less than 1")
         self.root = root
         self.limit = limit
+        self.stored = 0
+        self.not_stored = 0
         self.dropped = 0
         self._folder = _Folder(root, retention or Retention())
         self._reactor = reactor
-        self._written = written
         self._failed = failed
         self._taken = taken
         self._waiting: deque[Storable] = deque()
@@ -147,7 +158,7 @@ class ImageStore:
         self._waiting.append(image)
         if not self._writing:
             self._writing = True
-            self._write_next()
+            Deferred.fromCoroutine(self._write())
 
     def when_idle(self) -> Deferred[None]:
         """Wait until everything that was put is written or has failed; it does not fail."""
@@ -157,27 +168,37 @@ class ImageStore:
         self._idle.append(idle)
         return idle
 
-    def _write_next(self) -> None:
-        if not self._waiting:
-            self._writing = False
-            idle, self._idle = self._idle, []
-            for each in idle:
-                each.callback(None)
-            return
-        image = self._waiting.popleft()
-        stored = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._folder.store, image)
-        stored.addCallbacks(
-            lambda file: self._written(image, file), lambda reason: self._not_stored(image, reason.value)
-        )
-        stored.addErrback(lambda reason: self._log.failure("an observer of stored images raised", reason))
-        stored.addCallback(lambda _: self._taken())
-        stored.addCallback(lambda _: self._write_next())
+    async def _write(self) -> None:
+        while self._waiting:
+            image = self._waiting.popleft()
+            self._tell(self._taken)
+            try:
+                problem = await deferToThreadPool(
+                    self._reactor, self._reactor.getThreadPool(), self._folder.store, image
+                )
+            except Exception as error:
+                self.not_stored += 1
+                self._complain(f"image {image.sequence} of {image.path} cannot be stored in {self.root}", error)
+            else:
+                self.stored += 1
+                if problem is not None:
+                    self._complain(f"an old image in {self.root} cannot be deleted", problem)
+        self._writing = False
+        idle, self._idle = self._idle, []
+        for each in idle:
+            each.callback(None)
 
-    def _not_stored(self, image: Storable, cause: BaseException) -> None:
-        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else f"{type(cause).__name__}: {cause}"
-        error = StorageFailed(f"image {image.sequence} of {image.path} cannot be stored in {self.root}: {reason}")
+    def _complain(self, what: str, cause: Exception) -> None:
+        why = cause.strerror if isinstance(cause, OSError) and cause.strerror else f"{type(cause).__name__}: {cause}"
+        error = StorageFailed(f"{what}: {why}")
         error.__cause__ = cause
-        self._failed(error)
+        self._tell(self._failed, error)
+
+    def _tell(self, whom: Callable[..., object], *what: object) -> None:
+        try:
+            whom(*what)
+        except Exception:
+            self._log.failure("storing in {root}: who was told of it raised", root=self.root)
 
 
 @dataclass(frozen=True)
@@ -199,21 +220,29 @@ class _Folder:
         self._bytes = 0
         self._images_in: Counter[Path] = Counter()
 
-    def store(self, image: Storable) -> Path:
+    def store(self, image: Storable) -> OSError | None:
+        """Delete what is over a limit, and write an image; gives the error of a deletion that failed."""
         if self._kept is None:
-            self._kept = deque()
-            for kept in sorted(self._find(), key=lambda kept: (kept.at, str(kept.file))):
-                self._keep(kept)
+            self._look_around()
         moment = time.gmtime(image.received_at)
         folder = self._root / camera_of(image.path) / time.strftime("%Y-%m-%d", moment)
         micros = int(image.received_at % 1 * 1e6)
         ending = ".png" if image.content_type == PNG else ".jpg"
         file = folder / f"{time.strftime('%H%M%S', moment)}.{micros:06d}-{image.sequence}{ending}"
+        kept = _Kept(image.received_at, len(image.data), file)
+        # That comes first: it may be what makes room on a full disk.
+        problem = self._delete_old(kept)
         folder.mkdir(parents=True, exist_ok=True)
         self._write(image, file)
-        self._keep(_Kept(image.received_at, len(image.data), file))
-        self._delete_old(image.received_at)
-        return file
+        self._keep(kept)
+        return problem
+
+    def _look_around(self) -> None:
+        """Find what an earlier run has left."""
+        found = sorted(self._find(), key=lambda kept: (kept.at, str(kept.file)))
+        self._kept = deque()
+        for kept in found:
+            self._keep(kept)
 
     def _keep(self, kept: _Kept) -> None:
         assert self._kept is not None
@@ -237,38 +266,48 @@ class _Folder:
         try:
             temporary.write_bytes(image.data)
             temporary.replace(file)
+            _append(file.parent / INDEX, json.dumps(line).encode() + b"\n")
         except OSError:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            for half in (temporary, file):
+                with suppress(OSError):
+                    half.unlink(missing_ok=True)
             raise
-        with (file.parent / INDEX).open("a", encoding="utf-8") as index:
-            index.write(json.dumps(line) + "\n")
 
     def _find(self) -> Iterator[_Kept]:
-        for folder, _, names in os.walk(self._root):
-            for name in names if _DAY.fullmatch(os.path.basename(folder)) else ():
-                file = Path(folder, name)
-                if _NAME.fullmatch(name.removeprefix(TEMPORARY)) and name.startswith(TEMPORARY):
-                    file.unlink(missing_ok=True)  # a daemon that was killed left it
-                elif _NAME.fullmatch(name):
-                    found = file.stat()
-                    yield _Kept(found.st_mtime, found.st_size, file)
+        for name, folders, files in os.walk(self._root):
+            folder = Path(name)
+            if folder.parent.parent != self._root:
+                continue
+            folders.clear()
+            for file in (folder / each for each in files if _DAY.fullmatch(folder.name)):
+                # Somebody else may have deleted it in the meantime, and no month has 99 days.
+                with suppress(OSError, ValueError):
+                    if _NAME.fullmatch(file.name):
+                        yield _Kept(_moment_of(file), file.stat().st_size, file)
+                    elif file.name.startswith(TEMPORARY) and _NAME.fullmatch(file.name.removeprefix(TEMPORARY)):
+                        file.unlink()  # a daemon that was killed left it
 
-    def _delete_old(self, now: float) -> None:
+    def _delete_old(self, new: _Kept) -> OSError | None:
+        """Delete the oldest images until a new one is within the limits."""
         kept, keep = self._kept, self._retention
         assert kept is not None
-        # The newest image is always kept.
-        while len(kept) > 1 and (
-            (keep.max_files is not None and len(kept) > keep.max_files)
-            or (keep.max_bytes is not None and self._bytes > keep.max_bytes)
-            or (keep.max_age is not None and now - kept[0].at > keep.max_age)
+        problem = None
+        while kept and (
+            (keep.max_files is not None and len(kept) >= keep.max_files)
+            or (keep.max_bytes is not None and self._bytes + new.size > keep.max_bytes)
+            or (keep.max_age is not None and new.at - kept[0].at > keep.max_age)
         ):
             oldest = kept.popleft()
+            folder = oldest.file.parent
             self._bytes -= oldest.size
-            oldest.file.unlink(missing_ok=True)
-            self._images_in[oldest.file.parent] -= 1
-            if not self._images_in[oldest.file.parent]:
-                self._leave(oldest.file.parent)
+            self._images_in[folder] -= 1
+            try:
+                oldest.file.unlink(missing_ok=True)
+                if not self._images_in[folder]:
+                    self._leave(folder)
+            except OSError as error:
+                problem = error
+        return problem
 
     def _leave(self, folder: Path) -> None:
         """Delete a day's folder, the index with it."""
@@ -276,6 +315,25 @@ class _Folder:
         (folder / INDEX).unlink(missing_ok=True)
         with suppress(OSError):  # somebody keeps a file of their own there
             folder.rmdir()
+
+
+def _append(index: Path, line: bytes) -> None:
+    """Append a line, or nothing of it."""
+    with index.open("ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _moment_of(file: Path) -> float:
+    """Give what an image's file says of its time, in seconds since 1970."""
+    day = datetime.strptime(file.parent.name, "%Y-%m-%d").replace(tzinfo=timezone.utc).timestamp()
+    name = file.name
+    return day + int(name[:2]) * 3600 + int(name[2:4]) * 60 + int(name[4:6]) + int(name[7:13]) / 1e6
 
 
 def camera_of(path: str) -> str:
