@@ -8,7 +8,6 @@ here; there is no other way to a socket.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -39,7 +38,7 @@ from equipnet.errors import (
     QueueFull,
     RemoteProtocolError,
 )
-from equipnet.interfaces import IConnection, Traffic
+from equipnet.interfaces import IConnection
 
 
 class HalfNotConnected(NotConnected, RuntimeError):
@@ -550,7 +549,7 @@ class ClientServerPair(Connection):
         if protocol.choked and len(protocol.unsent) >= self.queue_limit:
             return fail(QueueFull(f"{self.name}: {self.queue_limit} writes wait already"))
         if self.taps:
-            self._tapped("out", data, value)
+            self.tapped("out", data, value)
         result = None if value is data else value
         if not protocol.choked:
             protocol.write(data)
@@ -582,7 +581,7 @@ class ClientServerPair(Connection):
             except RemoteProtocolError as error:
                 value = error
             if self.taps:
-                self._tapped("in", frame + b"\r\n", None if isinstance(value, Exception) else value)
+                self.tapped("in", frame + b"\r\n", None if isinstance(value, Exception) else value)
         else:
             value = frame
         if isinstance(value, Exception):
@@ -718,14 +717,6 @@ class ClientServerPair(Connection):
         for half in self._halves:
             if half.state is State.STOPPED:
                 half.disconnect()
-
-    def _tapped(self, direction: str, raw: bytes, value: object) -> None:
-        traffic = Traffic(self.name, time.time(), direction, raw, value)
-        for tap in tuple(self.taps):
-            try:
-                tap(traffic)
-            except Exception:
-                self.log.failure("{name}: a tap raised", name=self.name)
 
 
 def _reset(error: EquipmentConnectionError) -> EquipmentConnectionError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from typing import Protocol as Shape
 
@@ -41,6 +41,15 @@ class Owner(Shape):
 
     def went_down(self, protocol: WireProtocol, reason: Failure) -> None:
         """Take note that a transport which had been up is gone."""
+
+
+def show_to(taps: Iterable[Callable[[Traffic], object]], traffic: Traffic) -> None:
+    """Show one message to each tap; what a tap raises is logged."""
+    for tap in tuple(taps):
+        try:
+            tap(traffic)
+        except Exception:
+            WireProtocol.log.failure("{name}: a tap raised", name=traffic.name)
 
 
 @implementer(IHandshakeListener)
@@ -165,12 +174,7 @@ class WireProtocol(Protocol):
 
     def tapped(self, direction: str, raw: bytes, value: object = None) -> None:
         """Show one message to each tap; what a tap raises is logged."""
-        traffic = Traffic(self.owner.name, time.time(), direction, raw, value)
-        for tap in tuple(self.taps):
-            try:
-                tap(traffic)
-            except Exception:
-                self.log.failure("{name}: a tap raised", name=self.owner.name)
+        show_to(self.taps, Traffic(self.owner.name, time.time(), direction, raw, value))
 
     def _fail_pending(self, error: EquipmentConnectionError) -> None:
         try:

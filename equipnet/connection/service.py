@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from equipnet.connection.address import Address, parse_address, parse_listen
 from equipnet.connection.endpoint import client_endpoint, server_endpoint
-from equipnet.connection.protocol import WireProtocol
+from equipnet.connection.protocol import WireProtocol, show_to
 from equipnet.connection.retry import EndpointConnector, ReconnectingFactory, RetryPolicy
 from equipnet.connection.state import Change, Event, Moment, State, StateMachine
 from equipnet.connection.tls import TLS
@@ -138,6 +138,10 @@ class Connection(Service):
         return f"<{type(self).__name__} {self.name!r} {self.state.value}>"
 
     # For subclasses
+
+    def tapped(self, direction: str, raw: bytes, value: object = None) -> None:
+        """Show one message to each tap, where no protocol does that; what a tap raises is logged."""
+        show_to(self.taps, Traffic(self.name, time.time(), direction, raw, value))
 
     def _now(self) -> Moment:
         return Moment(self.reactor.seconds(), time.time())

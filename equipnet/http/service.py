@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,7 @@ from equipnet.errors import (
     QueueFull,
 )
 from equipnet.http.client import HttpClient, HttpStatus, Receive, Request, Response
-from equipnet.interfaces import IConnection, Traffic
+from equipnet.interfaces import IConnection
 
 #: Seconds of silence after which a server is asked whether it is there.
 PROBE_INTERVAL = 30.0
@@ -252,14 +251,3 @@ class HttpConnection(RetryingConnection):
         if self._next_probe is not None:
             self._next_probe.cancel()
             self._next_probe = None
-
-    # How messages reach the taps
-
-    def tapped(self, direction: str, raw: bytes, value: object) -> None:
-        """Show one message to each tap; what a tap raises is logged."""
-        traffic = Traffic(self.name, time.time(), direction, raw, value)
-        for tap in tuple(self.taps):
-            try:
-                tap(traffic)
-            except Exception:
-                self.log.failure("{name}: a tap raised", name=self.name)
