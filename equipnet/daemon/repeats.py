@@ -75,8 +75,9 @@ class Repeats:
         if name is None or event.get("log_level") is LogLevel.debug or not self._in_reactor():
             self._write(event)
             return
-        # A failure is the same only if its traceback is.
-        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        message = text = formatEvent(event)
+        if "log_failure" in event:  # it is the same only if its traceback is
+            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
         texts = self._of(name)
         known = texts.get(text)
         now = self._clock.seconds()
@@ -90,7 +91,7 @@ class Repeats:
             self._tell(texts)
             texts.clear()
         if text not in texts or now - texts[text].last >= PERIOD:
-            texts[text] = _Text(_telling(event, name), now)
+            texts[text] = _Text(_telling(event, name, message), now)
         texts[text].written += 1
         texts[text].last = now
         if len(texts) > TEXTS:
@@ -136,12 +137,12 @@ class Repeats:
                 each.times = 0
 
 
-def _telling(event: LogEvent, name: str) -> LogEvent:
+def _telling(event: LogEvent, name: str, message: str) -> LogEvent:
     """Make what tells of the repetitions of an event, but for their number."""
     return {
         "log_level": event.get("log_level"),
         "log_namespace": event.get("log_namespace"),
         "log_format": "{name}: {log_text} ({log_again} more in the last {seconds} s)",
-        "log_text": formatEvent(event).removeprefix(f"{name}: "),
+        "log_text": message.removeprefix(f"{name}: "),
         "name": name,
     }

@@ -78,6 +78,7 @@ class Equipment:
         test.addCleanup(self._listening.close)
         self._listening.settimeout(LIMIT)
         self.address = f"tcp:127.0.0.1:{self._listening.getsockname()[1]}"
+        self.line = f'address = "{self.address}"'
 
     def accept(self) -> socket.socket:
         accepted, _ = self._listening.accept()
@@ -153,12 +154,8 @@ class TwistdTests(SynchronousTestCase):
         return Twistd(self, *self.command(*options), env=self.environ)
 
     def write(self, text: str = "", **instruments: str) -> None:
-        """Write the file: a text, and an instrument for each keyword, with its address and more lines."""
-        tables = (
-            f'[connections.{name}]\nkind = "instrument"\naddress = "{address.partition(chr(10))[0]}"\n'
-            f"{address.partition(chr(10))[2]}\n"
-            for name, address in instruments.items()
-        )
+        """Write the file: a text, and an instrument for each keyword, with the lines of its table."""
+        tables = (f'[connections.{name}]\nkind = "instrument"\n{lines}\n' for name, lines in instruments.items())
         self.file.write_text(text + "\n" + "".join(tables))
 
     def test_check(self) -> None:
@@ -192,7 +189,7 @@ class TwistdTests(SynchronousTestCase):
         SIGTERM closes the connections, and ends the process well before the grace is over.
         """
         dmm = Equipment(self)
-        self.write("[node]\ngrace = 20", dmm=dmm.address)
+        self.write("[node]\ngrace = 100", dmm=dmm.line)
         node = self.start()
         instrument = dmm.accept()
         node.process.terminate()
@@ -219,13 +216,13 @@ class TwistdTests(SynchronousTestCase):
                 client.sendall(b"R?\n")
                 return client.recv(100)
 
-        self.write(simulator("one"), kept=kept.address, changed=changed.address, gone=gone.address)
+        self.write(simulator("one"), kept=kept.line, changed=changed.line, gone=gone.line)
         node = self.start(*options)
         sockets = [each.accept() for each in (kept, changed, gone)]
         node.wait_for("simulator: connected -> ready")
         self.assertEqual(ask(), b"one\n")
 
-        self.write(simulator("two"), new=new.address, kept=kept.address, changed=changed.address + "\ntimeout = 2")
+        self.write(simulator("two"), new=new.line, kept=kept.line, changed=changed.line + "\ntimeout = 2")
         # As systemd does it.
         unit = ConfigParser(interpolation=None)
         unit.read(Path(equipnet.__file__).parents[1] / "examples" / "howto" / "equipnet.service")
@@ -237,7 +234,7 @@ class TwistdTests(SynchronousTestCase):
         node.wait_for("new: connected -> ready")
         self.assertEqual(ask(), b"two\n")
 
-        self.write("nothing", kept=kept.address)
+        self.write("nothing", kept=kept.line)
         node.process.send_signal(signal.SIGHUP)
         node.wait_for("lab.toml:1: this is not TOML: ")
         sockets[0].setblocking(False)
@@ -263,7 +260,7 @@ class TwistdTests(SynchronousTestCase):
         begin another file for its log.
         """
         dmm, laser = Equipment(self), Equipment(self)
-        self.write(dmm=dmm.address)
+        self.write(dmm=dmm.line)
         pid_file, log = self.folder / "pid", self.folder / "log"
         subprocess.run(
             [*COMMAND, "--pidfile=pid", "--logfile=log", "--rundir=/", "equipnet", "--config", "lab.toml"],
@@ -280,7 +277,7 @@ class TwistdTests(SynchronousTestCase):
 
         self.addCleanup(kill)
         instrument = dmm.accept()
-        self.write(laser=laser.address)
+        self.write(laser=laser.line)
         os.kill(pid, signal.SIGHUP)
         self.assertEqual(instrument.recv(1), b"")
         instrument = laser.accept()
@@ -313,9 +310,9 @@ class TwistdTests(SynchronousTestCase):
         node.wait_for("stubborn.Stubborn.block kept the reactor for 0.")
         self.file.write_text(table + "value = 1\n")
         node.process.send_signal(signal.SIGHUP)
-        node.wait_for("stuck: not closed after 0.2 s")
+        node.wait_for("stuck: not closed after")
         node.wait_for("restarted stuck; kept 0")
-        self.assertEqual(node.terminate().count("stuck: not closed after 0.2 s"), 2)
+        self.assertEqual(node.terminate().count("stuck: not closed after"), 2)
 
     def test_json(self) -> None:
         """
@@ -324,7 +321,7 @@ class TwistdTests(SynchronousTestCase):
         dmm = Equipment(self)
         self.write(
             '[logging]\nformat = "json"\nlevels = { twisted = "error", "twisted.internet" = "info" }',
-            dmm=dmm.address + "\nretry = { initial_delay = 0.01, maximum = 0.01 }",
+            dmm=dmm.line + "\nretry = { initial_delay = 0.01, maximum = 0.01 }",
         )
         node = self.start()
         for _ in range(8):
@@ -342,7 +339,7 @@ class TwistdTests(SynchronousTestCase):
         A node ends when the terminal that it was started from is closed, as it would without reading files again.
         """
         dmm = Equipment(self)
-        self.write(dmm=dmm.address)
+        self.write(dmm=dmm.line)
         ours, theirs = pty.openpty()
         node = Twistd(
             self,
