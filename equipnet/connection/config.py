@@ -8,9 +8,9 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveInt, model_validator
 from twisted.plugin import IPlugin
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
@@ -137,6 +137,29 @@ class RetrySection(Section):
     def policy(self) -> RetryPolicy:
         """Give the policy that the table describes."""
         return RetryPolicy(self.initial_delay, self.factor, self.maximum, self.jitter, self.attempts)
+
+
+class FaultSection(Section):
+    """
+    A ``fault`` table: what a simulator does wrong; a subclass says which fault, and has its parameters as keys.
+
+    Parameters
+    ----------
+    count
+        How many times; always where nothing is given.
+    """
+
+    fault_class: ClassVar[type[Any]]
+    count: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> FaultSection:
+        self.fault()
+        return self
+
+    def fault(self) -> Any:
+        """Give the fault that the table describes."""
+        return self.fault_class(**self.model_dump(exclude={"count"}))
 
 
 class TLSSection(Section):

@@ -8,12 +8,12 @@ from typing import Any, Literal
 from pydantic import IPvAnyNetwork, PositiveInt, field_validator, model_validator
 
 from equipnet.connection.address import Address
-from equipnet.connection.config import ConnectionSection, ListenText, RetrySection, Section
+from equipnet.connection.config import ConnectionSection, FaultSection, ListenText, RetrySection
 from equipnet.dcs.simulator import DcssFault, DcssSimulator, Place
 from equipnet.interfaces import IConnection, INode
 
 
-class DcssFaultSection(Section):
+class DcssFaultSection(FaultSection):
     """
     A ``fault`` table: what a simulated dcss does wrong, as `equipnet.dcs.simulator.DcssFault` says.
 
@@ -25,6 +25,7 @@ class DcssFaultSection(Section):
         With how many messages; with all where nothing is given.
     """
 
+    fault_class = DcssFault
     on: str = ""
     host: str = ""
     silence: bool = False
@@ -34,16 +35,6 @@ class DcssFaultSection(Section):
     stall: bool = False
     close: Place | None = None
     reset: Place | None = None
-    count: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> DcssFaultSection:
-        self.fault()
-        return self
-
-    def fault(self) -> DcssFault:
-        """Give the fault that the table describes."""
-        return DcssFault(**self.model_dump(exclude={"count"}))
 
 
 class SimulatedDcssSection(ConnectionSection):

@@ -17,29 +17,26 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from typing_extensions import Unpack
 from zope.interface import implementer
 
 from equipnet.connection.address import Address
-from equipnet.connection.faults import Faults
-from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.state import State
-from equipnet.connection.tls import TLS
 from equipnet.errors import Disconnected, EquipmentError, NotConnected
 from equipnet.http.client import HttpClient
 from equipnet.http.digest import Guard, Verdict
-from equipnet.http.server import Answer, BodyRequest, HttpPort
+from equipnet.http.server import Answer, BodyRequest
+from equipnet.http.simulator import HttpFault, Pages, PortSettings, SimulatedServer, send
 from equipnet.imaging.drawing import DEFAULT_COMPRESSION, DEFAULT_SIZE, LoopDrawing, Truth, check_compression
 from equipnet.imaging.mjpeg import CONTENT_TYPE, write_head, write_part
 
@@ -62,7 +59,7 @@ On = Literal["", "image", "stream", "post"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AxisFault:
+class AxisFault(HttpFault):
     """
     What a simulated camera does wrong with one image.
 
@@ -71,18 +68,14 @@ class AxisFault:
     on
         With which: an ``"image"`` that is asked for, the parts of a ``"stream"``, or a ``"post"``; with all where
         nothing is given.
-    delay
-        Seconds until it is sent.
-    status
-        What is answered instead of an image or a stream, such as 500; with 401 no name and password is good enough.
+    delay, status, close
+        As `equipnet.http.simulator.HttpFault` says; with 401 no name and password is good enough.
     html
         A page comes in its place.
     truncate
         The second half of the JPEG is missing.
     endless
         In a stream, the part has no length and does not end, for as long as the client reads.
-    close
-        The connection is closed after half of the image.
 
     Raises
     ------
@@ -91,30 +84,21 @@ class AxisFault:
     """
 
     on: On = ""
-    delay: float = 0.0
-    status: int = 0
     html: bool = False
     truncate: bool = False
     endless: bool = False
-    close: bool = False
 
     def __post_init__(self) -> None:
         if self.on not in ("", "image", "stream", "post"):
             raise ValueError(f"on is {self.on!r}, not 'image', 'stream' or 'post'")
-        if not (math.isfinite(self.delay) and self.delay >= 0):
-            raise ValueError(f"delay is {self.delay!r}, not a number of seconds")
-        if self.status and not (400 <= self.status < 600 and any(self.status == each for each in HTTPStatus)):
-            raise ValueError(f"status is {self.status!r}, not one of HTTP's from 400 to 599")
-        given = [field.name for field in fields(self)[1:] if getattr(self, field.name)]
-        if not given:
-            raise ValueError("there is no fault in it")
-        instead = [name for name in given if name != "delay"]
-        if len(instead) > 1:
-            raise ValueError(f"{instead[0]} does not go with {instead[1]}")
+        super().__post_init__()
         if self.endless and self.on != "stream":
             raise ValueError("endless is for on = 'stream'")
         if self.on == "post" and (self.status or self.close):
-            raise ValueError(f"{instead[0]} is not for posts")
+            raise ValueError(f"{'status' if self.status else 'close'} is not for posts")
+
+    def effects(self) -> list[str]:
+        return [name for name in super().effects() if name != "on"]
 
     def concerns(self, what: On) -> bool:
         """Tell whether it can happen to an image, a part of a stream, or a post."""
@@ -136,7 +120,7 @@ class _View:
     fps: float
 
 
-class SimulatedAxis(HttpPort):
+class SimulatedAxis(SimulatedServer[AxisFault]):
     r"""
     A camera, as another program sees it on its port and a receiver by its posts.
 
@@ -185,10 +169,8 @@ class SimulatedAxis(HttpPort):
         ``post_count``, so that a turn is complete, or `POST_LIMIT`.
     post_timeout
         Seconds that a post may take.
-    fault
-        What goes wrong from the beginning, until `clear_faults` is called.
-    name, max_connections, idle_timeout, allowed, tls, retry, reactor
-        As for `equipnet.http.server.HttpPort`.
+    fault, settings
+        As `equipnet.http.simulator.SimulatedServer` says.
 
     Attributes
     ----------
@@ -229,26 +211,9 @@ class SimulatedAxis(HttpPort):
         post_limit: int | None = None,
         post_timeout: float = 5.0,
         fault: AxisFault | None = None,
-        name: str | None = None,
-        max_connections: int = 100,
-        idle_timeout: float = 60.0,
-        allowed: Iterable[str] = (),
-        tls: TLS | None = None,
-        retry: RetryPolicy | None = None,
-        reactor: Any = None,
+        **settings: Unpack[PortSettings],
     ) -> None:
-        super().__init__(
-            listen,
-            _Pages(self),
-            name=name,
-            max_size=4096,
-            max_connections=max_connections,
-            idle_timeout=idle_timeout,
-            allowed=allowed,
-            tls=tls,
-            retry=retry,
-            reactor=reactor,
-        )
+        super().__init__(listen, _Pages(self), max_size=4096, fault=fault, **settings)
         LoopDrawing(seed, resolution)
         check_compression(compression)
         if not all(map(math.isfinite, (start_angle, speed, step))):
@@ -279,7 +244,6 @@ class SimulatedAxis(HttpPort):
         self._angle_of = angle_of
         self._turned = 0.0
         self._opened: float | None = None
-        self._faults: Faults[AxisFault] = Faults()
         self._streams: set[_Stream] = set()
         self._receiver: HttpClient | None = None
         if post_to is not None:
@@ -289,8 +253,6 @@ class SimulatedAxis(HttpPort):
         self._pending: deque[tuple[int, float]] = deque()
         self._posting: Deferred[None] | None = None
         self._is_taken: bool | None = None
-        if fault is not None:
-            self.inject(fault)
 
     # What users call
 
@@ -360,25 +322,6 @@ class SimulatedAxis(HttpPort):
         view = replace(self.view, size=size, compression=self.view.compression if compression is None else compression)
         return self._drawn(angle, view)
 
-    def inject(self, fault: AxisFault, count: int | None = None) -> None:
-        """
-        Let something go wrong.
-
-        Those with a ``count`` come first, in the order of injection; when they are used up, the last one without.
-
-        Parameters
-        ----------
-        fault
-            What.
-        count
-            With how many images; None for all, until `clear_faults` is called.
-        """
-        self._faults.inject(fault, count)
-
-    def clear_faults(self) -> None:
-        """Let all go well from the next image on."""
-        self._faults.clear()
-
     # What the pages ask
 
     def fault_for(self, what: On, begins: bool = False) -> AxisFault | None:
@@ -390,8 +333,7 @@ class SimulatedAxis(HttpPort):
     async def next_image(self, view: _View, what: On, angle: float | None = None) -> _Image:
         """Give what is to be sent next, when it is; the angle is that of now where none is given."""
         fault = self.fault_for(what)
-        if fault is not None and fault.delay:
-            await deferLater(self.reactor, fault.delay)
+        await self.delayed(fault)
         angle = round((self.angle if angle is None else angle) % 360, 3)
         jpeg = await self._drawn(angle, view)
         data, content_type = (jpeg, "image/jpeg") if fault is None else fault.spoil(jpeg)
@@ -490,25 +432,22 @@ class _Image:
         return self.data[: len(self.data) // 2]
 
 
-class _Pages(Resource):
-    """What is at the addresses of the camera."""
+class _Pages(Pages):
+    _server: SimulatedAxis
 
-    isLeaf = True
-
-    def __init__(self, camera: SimulatedAxis) -> None:
-        super().__init__()
-        self._camera = camera
-
-    def render(self, request: BodyRequest) -> int:
+    async def serve(self, request: BodyRequest) -> None:
         path, _, query = request.uri.decode("latin-1").partition("?")
         try:
-            self._serve(request, path, dict(parse_qsl(query, keep_blank_values=True)))
+            view = self._serve(request, path, dict(parse_qsl(query, keep_blank_values=True)))
         except ValueError as error:
             request.answer(Answer(400, str(error)))
-        return NOT_DONE_YET
+        else:
+            if view is not None:
+                await self._send_image(request, view)
 
-    def _serve(self, request: BodyRequest, path: str, parameters: dict[str, str]) -> None:
-        camera = self._camera
+    def _serve(self, request: BodyRequest, path: str, parameters: dict[str, str]) -> _View | None:
+        """Answer at once, or begin a stream; gives the view of an image that is to be sent."""
+        camera = self._server
         if path not in ("/axis-cgi/jpg/image.cgi", "/axis-cgi/mjpg/video.cgi", "/axis-cgi/io/port.cgi"):
             request.answer(Answer(404, f"there is nothing at {path}"))
         elif request.method not in (b"GET", b"HEAD"):
@@ -520,15 +459,16 @@ class _Pages(Resource):
         else:
             view = _wanted(parameters, camera.view)
             if path.endswith("image.cgi"):
-                Deferred.fromCoroutine(self._send_image(request, view)).addErrback(self._not_sent, request)
-            elif request.method == b"HEAD":
+                return view
+            if request.method == b"HEAD":
                 request.answer(Answer(405, "a stream is asked for with GET", (("Allow", "GET"),)))
             elif not self._faulty(request, camera.fault_for("stream", begins=True)):
                 _Stream(camera, request, view).begin()
+        return None
 
     def _admitted(self, request: BodyRequest) -> bool:
         """Ask who it is, where that matters; tells whether he may pass."""
-        guard = self._camera.guard
+        guard = self._server.guard
         if guard is None:
             return True
         said = request.requestHeaders.getRawHeaders(b"Authorization", [None])[0]
@@ -543,7 +483,7 @@ class _Pages(Resource):
         request.answer(Answer(401, "a name and a password are needed", headers))
 
     def _switched(self, parameters: dict[str, str]) -> Answer:
-        camera = self._camera
+        camera = self._server
         if parameters.get("checkactive") == "1":
             return Answer(200, f"port1={'active' if camera.is_triggered else 'inactive'}")
         action = _ACTION.fullmatch(parameters.get("action", ""))
@@ -560,28 +500,16 @@ class _Pages(Resource):
         if fault is None or not fault.status:
             return False
         if fault.status == HTTPStatus.UNAUTHORIZED:
-            self._ask_who(request, self._camera.guard)
+            self._ask_who(request, self._server.guard)
         else:
             request.answer(Answer(fault.status, "it is simulated so"))
         return True
 
     async def _send_image(self, request: BodyRequest, view: _View) -> None:
-        image = await self._camera.next_image(view, "image")
-        if self._faulty(request, image.fault) or request._disconnected:
-            return
-        request.setHeader(b"Content-Type", image.content_type)
-        request.setHeader(b"Content-Length", b"%d" % len(image.data))
-        request.setHeader(b"X-Angle", image.angle)
-        if image.fault is not None and image.fault.close:
-            request.write(image.half)
-            request.loseConnection()
-        else:
-            request.write(image.data)
-            request.finish()
-
-    def _not_sent(self, reason: Failure, request: BodyRequest) -> None:
-        self._camera.log.failure("{name}: an image was not made", reason, name=self._camera.name)
-        request.answer(Answer(500, "the image was not made: see the log"))
+        image = await self._server.next_image(view, "image")
+        if not self._faulty(request, image.fault):
+            cut = image.fault is not None and image.fault.close
+            send(request, image.data, image.content_type, headers={"X-Angle": image.angle}, cut=cut)
 
 
 def _wanted(parameters: dict[str, str], usual: _View) -> _View:

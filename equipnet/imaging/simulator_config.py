@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, IPvAnyNetwork, PositiveInt, SecretStr, model_validator
-from twisted.internet.task import Clock
+from pydantic import SecretStr
 
-from equipnet.connection.address import Address
-from equipnet.connection.config import ConnectionSection, ListenText, RetrySection, Section, TLSSection, check_port
+from equipnet.http.simulator_config import HttpFaultSection, SimulatedServerSection
 from equipnet.imaging.drawing import DEFAULT_COMPRESSION, DEFAULT_SIZE
 from equipnet.imaging.simulator import AxisFault, On, SimulatedAxis
-from equipnet.interfaces import IConnection, INode
 
 
-class AxisFaultSection(Section):
+class AxisFaultSection(HttpFaultSection):
     """
     A ``fault`` table: what a simulated camera does wrong, as `equipnet.imaging.simulator.AxisFault` says.
 
@@ -27,26 +23,14 @@ class AxisFaultSection(Section):
         With how many images; with all where nothing is given.
     """
 
+    fault_class = AxisFault
     on: On = ""
-    delay: float = 0.0
-    status: int = 0
     html: bool = False
     truncate: bool = False
     endless: bool = False
-    close: bool = False
-    count: PositiveInt | None = None
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> AxisFaultSection:
-        self.fault()
-        return self
-
-    def fault(self) -> AxisFault:
-        """Give the fault that the table describes."""
-        return AxisFault(**self.model_dump(exclude={"count"}))
 
 
-class SimulatedAxisSection(ConnectionSection):
+class SimulatedAxisSection(SimulatedServerSection):
     """
     A ``[connections.NAME]`` table of kind ``simulated-axis``.
 
@@ -54,14 +38,11 @@ class SimulatedAxisSection(ConnectionSection):
 
     Parameters
     ----------
-    listen
-        Where images are asked for.
     resolution
         Width and height of the images.
     """
 
     kind: Literal["simulated-axis"] = "simulated-axis"
-    listen: ListenText
     seed: int = 0
     resolution: tuple[int, int] = DEFAULT_SIZE
     compression: int = DEFAULT_COMPRESSION
@@ -76,28 +57,10 @@ class SimulatedAxisSection(ConnectionSection):
     post_count: int | None = None
     post_limit: int | None = None
     post_timeout: float = 5.0
-    max_connections: PositiveInt = 100
-    idle_timeout: float = Field(default=60.0, gt=0, allow_inf_nan=False)
-    allowed: tuple[IPvAnyNetwork, ...] = ()
     fault: AxisFaultSection | None = None
-    retry: RetrySection = RetrySection()
-    tls: TLSSection | None = None
 
-    @model_validator(mode="after")
-    def _makes_sense(self) -> SimulatedAxisSection:
-        check_port(self.listen, self.tls)
-        self._simulator(reactor=Clock())
-        return self
-
-    def listens_on(self) -> tuple[Address, ...]:
-        return (self.listen,)
-
-    def build(self, name: str, node: INode, folder: Path, reactor: Any) -> IConnection:
-        tls = None if self.tls is None else self.tls.options(folder)
-        return self._simulator(name=name, tls=tls, reactor=reactor)
-
-    def _simulator(self, **others: Any) -> SimulatedAxis:
-        simulator = SimulatedAxis(
+    def simulator(self, **settings: Any) -> SimulatedAxis:
+        return SimulatedAxis(
             self.listen,
             seed=self.seed,
             resolution=self.resolution,
@@ -113,12 +76,5 @@ class SimulatedAxisSection(ConnectionSection):
             post_count=self.post_count,
             post_limit=self.post_limit,
             post_timeout=self.post_timeout,
-            max_connections=self.max_connections,
-            idle_timeout=self.idle_timeout,
-            allowed=map(str, self.allowed),
-            retry=self.retry.policy(),
-            **others,
+            **settings,
         )
-        if self.fault is not None:
-            simulator.inject(self.fault.fault(), self.fault.count)
-        return simulator

@@ -13,23 +13,15 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from http import HTTPStatus
+from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
-from twisted.python.failure import Failure
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from typing_extensions import Unpack
 
 from equipnet.connection.address import Address
-from equipnet.connection.faults import Faults
-from equipnet.connection.retry import RetryPolicy
-from equipnet.connection.tls import TLS
-from equipnet.http.server import BodyRequest, HttpPort
+from equipnet.http.server import BodyRequest
+from equipnet.http.simulator import HttpFault, Pages, PortSettings, SimulatedServer, send
 from equipnet.prediction.vision import find_loop, read_picture
 
 #: What the model tells apart; a class's number is its place, counted from 1, since 0 is the background's.
@@ -42,16 +34,14 @@ _PATH = "/v1/models/"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoMLFault:
+class AutoMLFault(HttpFault):
     """
     What a simulated model does wrong with one request for predictions.
 
     Parameters
     ----------
-    delay
-        Seconds until the answer.
-    status
-        What is answered instead, such as 500.
+    delay, status, close
+        As `equipnet.http.simulator.HttpFault` says, with its errors.
     garbage
         The answer is text in place of JSON.
     nothing
@@ -62,35 +52,13 @@ class AutoMLFault:
         The scores are NaN.
     partial
         The boxes are missing.
-    close
-        The connection is closed after half of the answer.
-
-    Raises
-    ------
-    ValueError
-        When there is no fault in it, a number makes no sense, or two of them exclude each other.
     """
 
-    delay: float = 0.0
-    status: int = 0
     garbage: bool = False
     nothing: bool = False
     wrong_key: bool = False
     nan: bool = False
     partial: bool = False
-    close: bool = False
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.delay) and self.delay >= 0):
-            raise ValueError(f"delay is {self.delay!r}, not a number of seconds")
-        if self.status and not (self.status >= 400 and any(self.status == each for each in HTTPStatus)):
-            raise ValueError(f"status is {self.status!r}, not one of HTTP's from 400 to 599")
-        given = [field.name for field in fields(self) if getattr(self, field.name)]
-        if not given:
-            raise ValueError("there is no fault in it")
-        instead = [name for name in given if name != "delay"]
-        if len(instead) > 1:
-            raise ValueError(f"{instead[0]} does not go with {instead[1]}")
 
     def spoil(self, prediction: dict[str, Any]) -> None:
         """Change a prediction."""
@@ -102,7 +70,7 @@ class AutoMLFault:
             del prediction["detection_boxes"]
 
 
-class SimulatedAutoML(HttpPort):
+class SimulatedAutoML(SimulatedServer[AutoMLFault]):
     """
     A model server, as TensorFlow Serving has them.
 
@@ -118,10 +86,8 @@ class SimulatedAutoML(HttpPort):
         Where to listen (see `equipnet.connection.address.parse_listen`).
     model
         The model's name.
-    fault
-        What goes wrong from the beginning, until `clear_faults` is called.
-    name, max_size, max_connections, idle_timeout, allowed, tls, retry, reactor
-        As for `equipnet.http.server.HttpPort`.
+    max_size, fault, settings
+        As `equipnet.http.simulator.SimulatedServer` says.
 
     Attributes
     ----------
@@ -136,54 +102,15 @@ class SimulatedAutoML(HttpPort):
         listen: str | Address = "tcp:0",
         *,
         model: str = "default",
-        fault: AutoMLFault | None = None,
-        name: str | None = None,
         max_size: int = 20 * 2**20,
-        max_connections: int = 100,
-        idle_timeout: float = 60.0,
-        allowed: Iterable[str] = (),
-        tls: TLS | None = None,
-        retry: RetryPolicy | None = None,
-        reactor: Any = None,
+        fault: AutoMLFault | None = None,
+        **settings: Unpack[PortSettings],
     ) -> None:
-        super().__init__(
-            listen,
-            _Pages(self),
-            name=name,
-            max_size=max_size,
-            max_connections=max_connections,
-            idle_timeout=idle_timeout,
-            allowed=allowed,
-            tls=tls,
-            retry=retry,
-            reactor=reactor,
-        )
+        super().__init__(listen, _Pages(self), max_size=max_size, fault=fault, **settings)
         if not model or set(model) & set("/:?# %"):
             raise ValueError(f"{model!r} is no name for a model")
         self.model = model
         self.predicted = 0
-        self._faults: Faults[AutoMLFault] = Faults()
-        if fault is not None:
-            self.inject(fault)
-
-    def inject(self, fault: AutoMLFault, count: int | None = None) -> None:
-        """
-        Let something go wrong.
-
-        Those with a ``count`` come first, in the order of injection; when they are used up, the last one without.
-
-        Parameters
-        ----------
-        fault
-            What.
-        count
-            With how many requests; None for all, until `clear_faults` is called.
-        """
-        self._faults.inject(fault, count)
-
-    def clear_faults(self) -> None:
-        """Let all go well from the next request on."""
-        self._faults.clear()
 
     def next_fault(self) -> AutoMLFault | None:
         """Give the fault that happens now, and count it."""
@@ -209,16 +136,10 @@ class SimulatedAutoML(HttpPort):
         return {"predictions": predictions}
 
 
-class _Pages(Resource):
-    """What is at the addresses of the server."""
+class _Pages(Pages):
+    _server: SimulatedAutoML
 
-    isLeaf = True
-
-    def __init__(self, server: SimulatedAutoML) -> None:
-        super().__init__()
-        self._server = server
-
-    def render(self, request: BodyRequest) -> int:
+    async def serve(self, request: BodyRequest) -> None:
         path = request.uri.partition(b"?")[0].decode("latin-1")
         method = request.method
         name, colon, verb = path.removeprefix(_PATH).partition(":")
@@ -232,48 +153,27 @@ class _Pages(Resource):
             status = {"error_code": "OK", "error_message": ""}
             _send(request, {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": status}]})
         else:
-            Deferred.fromCoroutine(self._predict(request)).addErrback(self._not_predicted, request)
-        return NOT_DONE_YET
+            await self._predict(request)
 
     async def _predict(self, request: BodyRequest) -> None:
-        server = self._server
-        fault = server.next_fault()
-        if fault is not None and fault.delay:
-            await deferLater(server.reactor, fault.delay)
+        fault = self._server.next_fault()
+        await self._server.delayed(fault)
         if fault is not None and fault.status:
             _send(request, {"error": "it is simulated so"}, fault.status)
             return
         if fault is not None and fault.garbage:
-            _send_bytes(request, b"this is no JSON\n", b"text/plain")
+            send(request, b"this is no JSON\n", "text/plain")
             return
         try:
-            answer = await server.predict(request.body, fault)
+            answer = await self._server.predict(request.body, fault)
         except ValueError as error:
             _send(request, {"error": str(error)}, 400)
         else:
-            _send(request, answer, close=fault is not None and fault.close)
-
-    def _not_predicted(self, reason: Failure, request: BodyRequest) -> None:
-        self._server.log.failure("{name}: a picture was not looked at", reason, name=self._server.name)
-        _send(request, {"error": "it could not be looked at: see the log"}, 500)
+            _send(request, answer, cut=fault is not None and fault.close)
 
 
-def _send(request: BodyRequest, answer: dict[str, Any], status: int = 200, close: bool = False) -> None:
-    _send_bytes(request, json.dumps(answer).encode(), b"application/json", status, close)
-
-
-def _send_bytes(request: BodyRequest, data: bytes, content_type: bytes, status: int = 200, close: bool = False) -> None:
-    if request._disconnected:
-        return
-    request.setResponseCode(status)
-    request.setHeader(b"Content-Type", content_type)
-    request.setHeader(b"Content-Length", b"%d" % len(data))
-    if close:
-        request.write(data[: len(data) // 2])
-        request.loseConnection()
-    else:
-        request.write(data)
-        request.finish()
+def _send(request: BodyRequest, answer: dict[str, Any], status: int = 200, cut: bool = False) -> None:
+    send(request, json.dumps(answer).encode(), "application/json", status, cut=cut)
 
 
 # What is done in a thread.
