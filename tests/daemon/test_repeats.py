@@ -111,6 +111,18 @@ class RepeatsTests(SynchronousTestCase):
             self.clock.advance(60)
         self.assertEqual(self.lines(), ["dmm: refused"] * 5)
 
+    def test_seldom_among_others(self) -> None:
+        """
+        So it is when other texts of that connection come more often.
+        """
+        for second in range(0, 301):
+            if second % 60 == 0:
+                self.say("self-test passed")
+            if second % 20 == 0:
+                self.say("refused")
+            self.clock.advance(1)
+        self.assertEqual(self.lines().count("dmm: self-test passed"), 6)
+
     def test_others(self) -> None:
         """
         What is not about a connection, what is there for finding mistakes, and what other threads log is not counted.

@@ -457,6 +457,22 @@ class ReloadTests(NodeTests):
         self.assertEqual(self.diary.take(), ["needed closes", "needed starts", "user starts"])
         self.assertEqual(self.successResultOf(reloaded).kept, ("between",))
 
+    def test_grace_is_shared(self) -> None:
+        """
+        Only those that leave have a part of the grace.
+        """
+        self.run_node(
+            user='needs = ["between"]\nvalue = 1\nfaults = ["slow"]',
+            between='needs = ["needed"]',
+            needed='value = 1\nfaults = ["slow"]',
+        )
+        reloaded = self.reload(between='needs = ["needed"]', needed="value = 2")
+        self.diary.take()
+        self.clock.advance(1)
+        self.assertEqual(self.diary.take(), ["needed closes"])
+        self.clock.advance(1)
+        self.assertEqual(self.successResultOf(reloaded), Reloaded((), ("user",), ("needed",), ("between",)))
+
     def test_closed_first(self) -> None:
         """
         Nothing new starts before all that leaves is closed, since it may need a port that another one has.
