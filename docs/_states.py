@@ -1,6 +1,8 @@
 """
 The directives ``state-table`` and ``state-diagram``: a table of moves, written out and drawn, as the code has it.
 
+An event is a member of an enumeration, or the type of a message that comes.
+
 ``{state-table} equipnet.connection.state.MOVES`` shows a mapping state -> event -> state, a row for each move, and
 ``{state-diagram}`` draws it, so that the documentation cannot say anything else than the program does. Where what
 follows is no state, ``:result: what is done`` gives the last column another head.
@@ -17,7 +19,7 @@ from docutils.parsers.rst import Directive, directives
 from sphinx.application import Sphinx
 from twisted.python.reflect import namedAny
 
-Moves = Mapping[Enum, Mapping[Enum, Enum]]
+Moves = Mapping[Enum, Mapping[Enum | type, Enum]]
 
 #: The size of a state's box and of a line of text, and how far the diagram is from its edge, in pixels.
 BOX_WIDTH, BOX_HEIGHT, LINE, MARGIN = 124, 36, 15, 70
@@ -33,7 +35,7 @@ class StateTable(Directive):
 
     def run(self) -> list[nodes.Node]:
         rows = [
-            (state.value, event.value, new.value)
+            (state.value, _name(event), new.value)
             for state, moves in namedAny(self.arguments[0]).items()
             for event, new in moves.items()
         ]
@@ -65,7 +67,7 @@ def drawing(moves: Moves) -> str:
     events: dict[tuple[Enum, Enum], list[str]] = {}
     for state, row in moves.items():
         for event, new in row.items():
-            events.setdefault((state, new), []).append(event.value)
+            events.setdefault((state, new), []).append(_name(event))
     width, height = 2.7 * center, 2 * center
     parts = [
         f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" style="{STYLE}" role="img">',
@@ -84,7 +86,14 @@ def drawing(moves: Moves) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
+def _name(event: Enum | type) -> str:
+    return event.__name__ if isinstance(event, type) else str(event.value)
+
+
 def _arrow(begin: tuple[float, float], end: tuple[float, float], names: list[str]) -> Iterator[str]:
+    if begin == end:
+        yield from _loop(*begin, names)
+        return
     (x1, y1), (x2, y2) = _edge(begin, end), _edge(end, begin)
     bend = 0.22
     cx, cy = (x1 + x2) / 2 - bend * (y2 - y1), (y1 + y2) / 2 + bend * (x2 - x1)
@@ -93,7 +102,21 @@ def _arrow(begin: tuple[float, float], end: tuple[float, float], names: list[str
         'marker-end="url(#tip)"/>'
     )
     # The middle of the curve.
-    x, y = (x1 + 2 * cx + x2) / 4, (y1 + 2 * cy + y2) / 4 - (len(names) - 1) * LINE / 2
+    yield from _label((x1 + 2 * cx + x2) / 4, (y1 + 2 * cy + y2) / 4, names)
+
+
+def _loop(x: float, y: float, names: list[str]) -> Iterator[str]:
+    """A move that leads back to where it began, below the box."""
+    bottom = y + BOX_HEIGHT / 2
+    yield (
+        f'<path d="M{x + 25:.1f},{bottom:.1f} C{x + 35:.1f},{bottom + 40:.1f} {x - 35:.1f},{bottom + 40:.1f} '
+        f'{x - 25:.1f},{bottom:.1f}" fill="none" stroke="currentColor" marker-end="url(#tip)"/>'
+    )
+    yield from _label(x, bottom + 32, names)
+
+
+def _label(x: float, y: float, names: list[str]) -> Iterator[str]:
+    y -= (len(names) - 1) * LINE / 2
     for line, name in enumerate(names):
         yield (
             f'<text x="{x:.1f}" y="{y + 4 + line * LINE:.1f}" text-anchor="middle" fill="currentColor" '

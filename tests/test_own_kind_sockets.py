@@ -82,10 +82,10 @@ class InstalledKindTests(SynchronousTestCase):
         own = EXAMPLES / "howto" / "own_kind"
         shutil.copy(own / "counter.password", site)
         (site / "lab.toml").write_text(re.sub(r"(?<=:)15031\b", str(port), (own / "lab.toml").read_text()))
+        program = "from twisted.scripts.twistd import run; run()"
         with (site / "log").open("w") as log:
             node = subprocess.Popen(
-                [self.python, "-c", "from twisted.scripts.twistd import run; run()"]
-                + ["-n", "--pidfile=", "equipnet", "--config", "lab.toml"],
+                [self.python, "-c", program, "-n", "--pidfile=", "equipnet", "--config", "lab.toml"],
                 cwd=site,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
