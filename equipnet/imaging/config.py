@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
+from pydantic import AfterValidator, Field, IPvAnyNetwork, SecretStr, model_validator
 
 from equipnet.connection.address import Address
 from equipnet.connection.config import ConnectionSection, ListenText, RetrySection, Section, TLSSection, check_port
 from equipnet.http.size import Size
-from equipnet.imaging.receiver import JpegReceiver, WhenFull
+from equipnet.imaging.receiver import JpegReceiver, WhenFull, check_credentials, check_path
 from equipnet.imaging.storage import Retention
 from equipnet.interfaces import INode
 
@@ -62,7 +62,7 @@ class JpegReceiverSection(ConnectionSection):
     idle_timeout: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     request_timeout: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     allowed: tuple[IPvAnyNetwork, ...] = ()
-    paths: tuple[Annotated[str, Field(pattern="^/")], ...] = ()
+    paths: tuple[Annotated[str, AfterValidator(check_path)], ...] = ()
     token: SecretStr | None = None
     username: str | None = None
     password: SecretStr | None = None
@@ -73,7 +73,10 @@ class JpegReceiverSection(ConnectionSection):
 
     @model_validator(mode="after")
     def _fits_together(self) -> JpegReceiverSection:
+        if self.listen.scheme == "udp":
+            raise ValueError("HTTP does not go over UDP")
         check_port(self.listen, self.tls)
+        check_credentials(None if self.token is None else self.token.get_secret_value(), self.username)
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password go together")
         return self

@@ -286,13 +286,12 @@ class JpegReceiver(HttpPort):
         )
         if (username is None) != (password is None):
             raise ValueError("username and password go together")
-        if token is not None and not _TOKEN.fullmatch(token):
-            raise ValueError("a token is one word of visible ASCII characters")
+        check_credentials(token, username)
         if when_full not in get_args(WhenFull):
             raise ValueError(f"when_full is {when_full!r}, not one of {', '.join(get_args(WhenFull))}")
         self.when_full = when_full
         self.received = 0
-        self._paths = frozenset(paths)
+        self._paths = frozenset(map(check_path, paths))
         self._token = token
         self._guard: Guard | None = None
         if username is not None and password is not None:
@@ -585,6 +584,21 @@ class JpegReceiver(HttpPort):
     def _storing_failed(self, error: StorageFailed) -> None:
         self.last_error = error
         self.log.error("{name}: {error}", name=self.name, error=error)
+
+
+def check_path(path: str) -> str:
+    """Give a path to which images may be posted; raises ValueError for what is none."""
+    if not path.startswith("/"):
+        raise ValueError(f"a path begins with /: {path!r}")
+    return path
+
+
+def check_credentials(token: str | None, username: str | None) -> None:
+    """Refuse what no camera could send; raises ValueError."""
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise ValueError("a token is one word of visible ASCII characters")
+    if username == "":
+        raise ValueError("username is empty")
 
 
 def _path_and_query(head: Head) -> tuple[str, str]:

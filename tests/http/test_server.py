@@ -36,16 +36,14 @@ class Socket(StringTransport):
     """The server's end of a client's connection: what is read is kept with the client while the server pauses."""
 
     producer: Any
-    disconnecting: bool
 
-    def __init__(self, port: HttpPort, host: str = "10.0.0.9") -> None:
+    def __init__(self, port: HttpPort, host: str = "10.0.0.9", factory: Any = None) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", host, 50000))
-        self.reactor = port.reactor
         #: How the server ends it: "half", "close", "abort".
         self.ended: list[str] = []
         self.is_gone = False
         self._kept = b""
-        self.server: Any = self.reactor.tcpServers[-1][1].buildProtocol(self.getPeer())
+        self.server: Any = (factory or port.reactor.tcpServers[-1][1]).buildProtocol(self.getPeer())
         if self.server is not None:
             self.server.makeConnection(self)
 

@@ -116,12 +116,13 @@ class SubscriptionTests(SynchronousTestCase):
                 return number
             return None
 
+        before = set(Subscription._awaited)
         numbers = Deferred.fromCoroutine(take_one())
         self.assertNoResult(numbers)
         self.assertEqual(self.told, [])
-        (waiting,) = (each for each in Subscription._awaited if each._takers and each is not self.numbers)
+        (waiting,) = Subscription._awaited - before
         waiting.put(7)
-        del waiting
+        del waiting, before
         gc.collect()
         self.assertEqual((self.successResultOf(numbers), self.told), (7, ["dropped"]))
 
