@@ -34,6 +34,7 @@ from equipnet.connection.service import ListeningConnection
 from equipnet.connection.tcp import sender
 from equipnet.connection.tls import TLS
 from equipnet.errors import ConnectionLost, EquipmentConnectionError, EquipmentTimeout
+from equipnet.http.client import Request as TappedRequest
 
 #: Seconds that a client has for reading its last answer and going. As long as it sends, what it sends is dropped: a
 #: connection that is closed with unread bytes is reset, and the client would never read why it was refused (RFC 9112,
@@ -75,6 +76,11 @@ class Answer:
     text: str = ""
     headers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def body(self) -> bytes:
+        """The text as it is sent."""
+        return f"{self.text}\n".encode() if self.text else b""
+
     @lru_cache(maxsize=256)  # noqa: B019  # answers are few and small
     def to_bytes(self, close: bool = False, head: bool = False) -> bytes:
         """
@@ -87,7 +93,7 @@ class Answer:
         head
             Whether it answers a HEAD request, and leaves the text away.
         """
-        body = f"{self.text}\n".encode() if self.text else b""
+        body = self.body
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         if body:
@@ -263,7 +269,11 @@ class Incoming:
 
 
 class BodyRequest(Incoming, Request):
-    """A request of twisted.web whose body is in memory, as ``body`` and as ``content``."""
+    """
+    A request of twisted.web whose body is in memory, as ``body`` and as ``content``.
+
+    Taps see each that is served, and all that is written for it, each with the status; a part of a stream by itself.
+    """
 
     channel: HttpChannel
 
@@ -273,6 +283,10 @@ class BodyRequest(Incoming, Request):
 
     def serve(self) -> None:
         """Let the resource of the path answer."""
+        port, head = self.channel.port, self.head
+        if port.taps:
+            # Not the whole head, which may have a password in it.
+            port.tapped("in", self.body, TappedRequest(head.method.decode("latin-1"), head.target.decode("latin-1")))
         self.requestHeaders = Headers(self.head.fields)
         self.parseCookies()
         # This reads the query, and the fields of a form from what has been written to the content.
@@ -284,7 +298,18 @@ class BodyRequest(Incoming, Request):
         self.method = self.head.method
         self.startedWriting = self.finished = 1
         self.code = answer.status
+        if self.refusal is None and not self._answered:
+            self._tapped(answer.body)
         super().answer(answer)
+
+    def write(self, data: bytes) -> None:
+        self._tapped(data)
+        super().write(data)
+
+    def _tapped(self, data: bytes) -> None:
+        port = self.channel.port
+        if port.taps and not self._disconnected:
+            port.tapped("out", b"" if self.method == b"HEAD" else data, self.code)
 
     def connectionLost(self, reason: Failure) -> None:
         Incoming.connectionLost(self, reason)

@@ -33,7 +33,7 @@ from zope.interface import implementer
 from equipnet.connection.address import Address
 from equipnet.connection.state import State
 from equipnet.errors import Disconnected, EquipmentError, NotConnected
-from equipnet.http.client import HttpClient
+from equipnet.http.client import HttpClient, Request, parse_url
 from equipnet.http.digest import Guard, Verdict
 from equipnet.http.server import Answer, BodyRequest
 from equipnet.http.simulator import HttpFault, Pages, PortSettings, SimulatedServer, send
@@ -375,17 +375,11 @@ class SimulatedAxis(SimulatedServer[AxisFault]):
             frame, angle = self._pending.popleft()
             image = await self.next_image(self.view, "post", angle)
             assert self._receiver is not None
+            headers = {"Content-Type": image.content_type, "X-Angle": image.angle, "X-Frame": str(frame)}
+            if self.taps:
+                self.tapped("out", image.data, Request("POST", parse_url(self._receiver.url)[1] or "/"))
             try:
-                await self._receiver.request(
-                    "POST",
-                    "",
-                    body=image.data,
-                    headers={
-                        "Content-Type": image.content_type,
-                        "X-Angle": image.angle,
-                        "X-Frame": str(frame),
-                    },
-                )
+                response = await self._receiver.request("POST", "", body=image.data, headers=headers)
             except EquipmentError as error:
                 self.failed += 1
                 # Once, and not for each image.
@@ -394,6 +388,8 @@ class SimulatedAxis(SimulatedServer[AxisFault]):
                 self._is_taken = False
             else:
                 self.posted += 1
+                if self.taps:
+                    self.tapped("in", response.body, response)
                 if self._is_taken is False:
                     self.log.info("{name}: images are taken again", name=self.name)
                 self._is_taken = True

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from equipnet.http.server import BodyRequest
+from equipnet.http.client import Request
+from equipnet.http.server import Answer, BodyRequest
 from equipnet.http.simulator import IDLE_TIMEOUT, HttpFault, Pages, SimulatedServer, send
 
 from ..imaging.doubles import Client, ThreadlessReactor, parts_of
@@ -27,6 +28,9 @@ class _Greeting(Pages):
         await self._server.delayed(fault)
         if request.uri == b"/fails":
             raise ZeroDivisionError
+        if request.uri == b"/late":
+            request.answer(Answer(503, "too late"))
+            return
         cut = fault is not None and fault.close
         send(request, b"good day", "text/plain", 202, {"X-Greeting": "1"}, cut)
 
@@ -112,3 +116,38 @@ class ServerTests(SynchronousTestCase):
         """
         self.client()
         self.assertEqual(self.server.idle_timeout, IDLE_TIMEOUT)
+
+    def test_taps(self) -> None:
+        """
+        Taps see each request, without what says who asks, and each answer with its status, as far as it is sent.
+        """
+        client = self.client()
+        seen: list[tuple[str, bytes, object]] = []
+        self.server.add_tap(lambda traffic: seen.append((traffic.direction, traffic.raw, traffic.value)))
+        client.ask(b"POST /a?b=1 HTTP/1.1\r\nHost: greeter\r\nContent-Length: 2\r\n\r\nhi")
+        client.get(b"/late", b"Authorization: Basic cm9vdDpwYXNz")
+        client.ask(b"HEAD / HTTP/1.1\r\nHost: greeter\r\n\r\n")
+        self.server.inject(HttpFault(close=True))
+        client.get(b"/")
+        self.assertEqual(seen, [
+            ("in", b"hi", Request("POST", "/a?b=1")), ("out", b"good day", 202),
+            ("in", b"", Request("GET", "/late")), ("out", b"too late\n", 503),
+            ("in", b"", Request("HEAD", "/")), ("out", b"", 202),
+            ("in", b"", Request("GET", "/")), ("out", b"good", 202),
+        ])  # fmt: skip
+
+    def test_taps_refused(self) -> None:
+        """
+        What is refused before it is served is no message, nor is an answer to who has gone.
+        """
+        client = self.client(HttpFault(delay=1))
+        seen: list[tuple[str, object]] = []
+        self.server.add_tap(lambda traffic: seen.append((traffic.direction, traffic.value)))
+        head = b"POST / HTTP/1.1\r\nHost: greeter\r\nContent-Length: 101\r\n\r\n"
+        self.assertEqual(parts_of(client.ask(head + b"a" * 101))[0], 413)
+        for target in (b"/", b"/late"):
+            other = Client(self.server)
+            other.ask(b"GET %s HTTP/1.1\r\nHost: greeter\r\n\r\n" % target)
+            other.server.connectionLost()
+        self.clock.advance(1)
+        self.assertEqual(seen, [("in", Request("GET", "/")), ("in", Request("GET", "/late"))])

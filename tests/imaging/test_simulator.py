@@ -16,7 +16,9 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.errors import NotConnected
+from equipnet.http.client import Request, Response
 from equipnet.imaging.drawing import LoopDrawing
+from equipnet.imaging.mjpeg import write_part
 from equipnet.imaging.simulator import POST_LIMIT, AxisFault, SimulatedAxis
 
 from ..http.doubles import Network, Socket
@@ -191,6 +193,19 @@ class StreamTests(CameraTestCase):
             )
         self.assertEqual(body, expected)
 
+    def test_taps(self) -> None:
+        """
+        Taps see what a stream is asked with, and each of its parts.
+        """
+        camera = self.camera()
+        seen: list[tuple[str, bytes, object]] = []
+        camera.add_tap(lambda traffic: seen.append((traffic.direction, traffic.raw, traffic.value)))
+        self.start(camera)
+        self.clock.advance(0.1)
+        part = write_part(LoopDrawing().draw(0).encode(), headers={"X-Angle": "0.000"})
+        asked = Request("GET", "/axis-cgi/mjpg/video.cgi?fps=10")
+        self.assertEqual(seen, [("in", b"", asked), ("out", part, 200), ("out", part, 200)])
+
     def test_slow_client(self) -> None:
         """
         A client that does not take what is there gets no more until it does; what it missed is counted.
@@ -253,6 +268,20 @@ class TriggerTests(CameraTestCase):
         self.assertEqual((socket.asked(), self.network.attempts), (b"", 0))
         self.assertEqual((camera.posted, camera.failed, camera.dropped), (3, 0, 0))
         self.assertTrue(camera.is_triggered)
+
+    def test_taps(self) -> None:
+        """
+        Taps see each post, and its answer.
+        """
+        camera = self.camera(post_to="http://10.0.0.5/camera1", post_count=1)
+        seen: list[tuple[str, bytes, object]] = []
+        camera.add_tap(lambda traffic: seen.append((traffic.direction, traffic.raw, traffic.value)))
+        camera.open_trigger()
+        self.network.accept().answer(b"got it\n")
+        (post, (direction, body, answer)) = seen
+        self.assertEqual(post, ("out", LoopDrawing().draw(0).encode(), Request("POST", "/camera1")))
+        assert isinstance(answer, Response)
+        self.assertEqual((direction, body, answer.status), ("in", b"got it\n", 200))
 
     def test_closed(self) -> None:
         """
