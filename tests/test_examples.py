@@ -21,14 +21,15 @@ from equipnet.daemon.tree import Node
 from equipnet.errors import ConfigError
 from equipnet.instrument import Instrument, InstrumentSimulator
 from examples.howto import test_supply
+from examples.howto.simulators import test_etcher
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*/*.md"))]
 ENVIRONMENT = {"THERMOMETER": "10.0.0.7", "CREDENTIALS_DIRECTORY": str(EXAMPLES / "howto" / "own_kind")}
 
-#: The example of the guide "Test your code against a simulated instrument".
-SupplyTests = test_supply.SupplyTests
+#: The examples of the guide "Test your code with the simulators".
+SupplyTests, PressureTests = test_supply.SupplyTests, test_etcher.PressureTests
 
 
 def snippets(page: Path, language: str) -> Iterator[str]:

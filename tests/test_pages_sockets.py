@@ -1,4 +1,4 @@
-"""Tests of the tutorial's pages: what they let the reader run prints what they show."""
+"""Tests of what the pages let the reader run, with sockets and processes: it prints what they show."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from examples.howto.simulators import test_loop
 from tests.test_examples import EXAMPLES, ROOT
 
 TUTORIAL = EXAMPLES / "tutorial"
 
 LIMIT = 60.0
 """How many seconds a process may take; only a broken one needs them."""
+
+#: The example of the guide "Test your code with the simulators".
+LoopHeightTests = test_loop.LoopHeightTests
 
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 EQUIPNET = [sys.executable, "-m", "equipnet.cli"]
