@@ -22,7 +22,7 @@ from http import HTTPStatus
 from typing import Literal
 from urllib.parse import parse_qsl
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -296,7 +296,7 @@ class SimulatedAxis(SimulatedServer[AxisFault]):
         self._turned = 0.0
         self._frames = 0
         if self._receiver is not None:
-            self._shutter = LoopingCall(self._take)
+            self._shutter = LoopingCall(self._take_due)
             self._shutter.clock = self.reactor
             self._shutter.start(1 / self.post_rate).addErrback(self._not_taken)
 
@@ -304,11 +304,12 @@ class SimulatedAxis(SimulatedServer[AxisFault]):
         """Let the spindle stop, and no more images be taken; those that wait are posted. Nothing where it is closed."""
         if self._opened is None:
             return
+        shutter, self._shutter = self._shutter, None
+        if shutter is not None and shutter.running:
+            shutter.stop()
+            maybeDeferred(self._take_due).addErrback(self._not_taken)
         self._turned += self._turning()
         self._opened = None
-        if self._shutter is not None and self._shutter.running:
-            self._shutter.stop()
-        self._shutter = None
 
     def truth(self, angle: float, resolution: tuple[int, int] | None = None) -> Truth:
         """Give where the loop and the pin are in an image at ``angle`` degrees, of the usual or another resolution."""
@@ -353,6 +354,17 @@ class SimulatedAxis(SimulatedServer[AxisFault]):
 
     # How images are posted
 
+    def _take_due(self) -> None:
+        """Take the images whose time has come: however late this is called, none of a turn is left out."""
+        assert self._opened is not None
+        due = math.floor((self.reactor.seconds() - self._opened) * self.post_rate) + 1
+        if self.post_count is not None:
+            due = min(due, self.post_count)
+        while self._frames < due:
+            self._take()
+        if self._frames == self.post_count and self._shutter is not None and self._shutter.running:
+            self._shutter.stop()
+
     def _take(self) -> None:
         if self.step:
             self._turned = self._frames * self.step
@@ -364,8 +376,6 @@ class SimulatedAxis(SimulatedServer[AxisFault]):
         else:
             self.dropped += 1
         self._frames += 1
-        if self._frames == self.post_count and self._shutter is not None:
-            self._shutter.stop()
 
     def _not_taken(self, reason: Failure) -> None:
         self.log.failure("{name}: no more images are taken", reason, name=self.name)

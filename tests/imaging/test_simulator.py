@@ -378,6 +378,17 @@ class ReceiverTests(CameraTestCase):
             socket.answer()
         self.assertEqual((camera.posted, camera.failed), (1 + POST_LIMIT, 0))
 
+    def test_late_reactor(self) -> None:
+        """
+        No image of a turn is left out when the camera comes to it late, not even the last one before it closes.
+        """
+        camera = self.camera(post_to="http://10.0.0.5/camera1", post_rate=10, post_count=5, step=10)
+        camera.open_trigger()
+        self.clock.rightNow += 0.3  # busy with something else
+        camera.close_trigger()
+        self.assertEqual([frame for frame, _ in camera._pending], [1, 2, 3])  # 0 is being posted
+        self.assertFalse(camera.is_triggered)
+
     def test_slow_turn(self) -> None:
         """
         Of a turn with a number of images none is dropped, unless that was asked for.
