@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import redirect_stdout
 from http.client import HTTPConnection
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from equipnet.daemon.config import installed_kinds, read_config
+from equipnet.daemon.tree import Node
 from equipnet.imaging import JpegReceiver, Retention
 from equipnet.imaging.storage import INDEX
+from examples.howto.images import receive
 from tests.http.test_server import statuses
 from tests.http.test_server_sockets import LIMIT, heard, with_client
 from tests.imaging.test_jpeg import SMALL_JPEG, drawn
 
 reactor: Any = installed
+
+EXAMPLES = Path(receive.__file__).parent
 
 
 class CameraTests(TestCase):
@@ -146,3 +154,21 @@ class CameraTests(TestCase):
         ]
         self.assertEqual([line["sequence"] for line in lines][-5:], [16, 17, 18, 19, 20])
         self.assertIsNone(receiver.last_error)
+
+
+class ExampleTests(TestCase):
+    async def test_program(self) -> None:
+        """
+        The program of "Receive images that cameras post" prints what the page shows.
+        """
+        printed = StringIO()
+        with redirect_stdout(printed):
+            await receive.main(reactor)
+        self.assertEqual(printed.getvalue(), (EXAMPLES / "receive.txt").read_text())
+
+    def test_configuration(self) -> None:
+        """
+        Its configuration file is right.
+        """
+        node = Node.from_config(read_config(EXAMPLES / "node.toml", installed_kinds(), {}), MemoryReactorClock())
+        self.assertEqual([str(each.peer) for each in node.connections.values()], ["tcp:0.0.0.0:9000"])
