@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from equipnet.communicator import Communicator, Fault, OperationManagerSimulator, join_in_memory
+from equipnet.communicator.message import ElevationAxisPower
 from equipnet.connection.config import Kind
 from equipnet.daemon.config import complaint, installed_kinds, read_config, read_section
 from equipnet.daemon.tap import Options, approval
 from equipnet.daemon.tree import Node
+from equipnet.dcs import DcssSimulator, DhsConnection
 from equipnet.errors import ConfigError
+from equipnet.imaging import Frame
 from equipnet.instrument import Instrument, InstrumentSimulator
+from equipnet.prediction import Box, Detection, Prediction
 from examples.howto import test_supply
 from examples.howto.simulators import test_etcher
 
@@ -145,16 +154,81 @@ class CodeSnippetTests(SynchronousTestCase):
                     if isinstance(statement, (ast.Import, ast.ImportFrom)):
                         exec(compile(ast.Module([statement], []), str(page), "exec"), {})
 
-    def test_simulator_of_the_readme(self) -> None:
+
+def of_the_readme(mark: str, **names: Any) -> dict[str, Any]:
+    """Run the listing of the README in which a text stands; gives its names."""
+    (snippet,) = (each for each in snippets(ROOT / "README.md", "python") if mark in each)
+    exec(snippet, names)
+    return names
+
+
+class Anything:
+    """A node whose one connection is a camera, and a model that sees a loop."""
+
+    def connection(self, name: str) -> Anything:
+        return self
+
+    def image(self) -> Deferred[Frame]:
+        return succeed(Frame(b"an image", "image/jpeg", 704, 480, 0.0, 1))
+
+    def predict(self, key: str, image: bytes) -> Deferred[Prediction]:
+        return succeed(Prediction(key, (Detection(0.9, "nylon", 1, Box(0.4, 0.1, 0.6, 0.7)),)))
+
+
+class ReadmeTests(SynchronousTestCase):
+    def test_short(self) -> None:
         """
-        The README's simulator answers, the first command half a second late.
+        The listings of the README have ten lines at most, empty ones not counted.
+        """
+        for snippet in snippets(ROOT / "README.md", "python"):
+            self.assertLessEqual(len([line for line in snippet.splitlines() if line]), 10, snippet)
+
+    def test_hardware_server(self) -> None:
+        """
+        The hardware server tells where the loop is.
         """
         clock = Clock()
-        (snippet,) = (each for each in snippets(ROOT / "README.md", "python") if "InstrumentSimulator" in each)
-        names: dict[str, object] = {"clock": clock}
-        exec(snippet, names)
-        dmm = names["dmm"]
-        assert isinstance(dmm, Instrument)
+        server = of_the_readme("HardwareServer")["LoopServer"]()
+        server.node = Anything()
+        dcss = DcssSimulator(EXAMPLES / "loop" / "database.dat", reactor=clock)
+        DhsConnection(dcss.in_memory(clock), server, reactor=clock).startService()
+        clock.pump([0.1] * 10)
+        found = dcss.start_operation("getLoopTip")
+        clock.pump([0.1] * 10)
+        self.assertEqual(self.successResultOf(found).words, ("0.7", "0.4"))
+
+    def test_mount(self) -> None:
+        """
+        The mount points; a command that fails is told.
+        """
+        clock = Clock()
+        mount = Communicator("mount", "unused", 1, None, 0, connect=False, reactor=clock)
+        simulator = OperationManagerSimulator(reactor=clock)
+        join_in_memory(mount, simulator)
+        mount.startService()
+        simulator.startService()
+        clock.pump([0.1] * 5)
+        self.successResultOf(self.moved(clock, mount.execute(ElevationAxisPower(True))))
+        point = of_the_readme("CommandFailed")["point"]
+        done = self.successResultOf(self.moved(clock, Deferred.fromCoroutine(point(mount, 1.0))))
+        self.assertEqual(type(done).__name__, "Done")
+        simulator.inject(Fault(error=403), count=1)
+        printed = StringIO()
+        with contextlib.redirect_stdout(printed):
+            self.successResultOf(self.moved(clock, Deferred.fromCoroutine(point(mount, 0.5))))
+        self.assertIn("403", printed.getvalue())
+
+    def moved(self, clock: Clock, ended: Deferred[Any]) -> Deferred[Any]:
+        """Let half a minute pass."""
+        clock.pump([0.1] * 300)
+        return ended
+
+    def test_simulator(self) -> None:
+        """
+        The simulator answers, the first command half a second late.
+        """
+        clock = Clock()
+        dmm = of_the_readme("InstrumentSimulator", clock=clock)["dmm"]
         self.successResultOf(dmm.connect())
         dmm.rstrip = True
         late, asked = dmm.query("*IDN?"), [dmm.query("READ?"), dmm.query("VOLT 5")]

@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from equipnet.imaging import SimulatedAxis
+from equipnet.prediction import SimulatedAutoML
 from examples.howto.simulators import test_loop
-from tests.test_examples import EXAMPLES, ROOT
+from tests.test_examples import EXAMPLES, ROOT, snippets
 
 TUTORIAL = EXAMPLES / "tutorial"
 
@@ -205,3 +209,66 @@ class ServerPageTests(TestCase):
         )
         self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
         self.assertIn("successes=3", ended.stdout)
+
+
+class ReadmeTests(TestCase):
+    """The README's listings that are about sockets."""
+
+    timeout = LIMIT
+
+    def run_listing(self, mark: str, **places: str) -> dict[str, Any]:
+        """Run the listing in which a text stands, with other places in it; gives its names."""
+        (snippet,) = (each for each in snippets(ROOT / "README.md", "python") if mark in each)
+        for old, new in places.items():
+            self.assertEqual(snippet.count(old), 1, old)
+            snippet = snippet.replace(old, new)
+        names: dict[str, Any] = {}
+        exec(snippet, names)
+        return names
+
+    async def test_hsms(self) -> None:
+        """
+        The host asks the tool who it is.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        names = self.run_listing(
+            "HsmsPassiveConnection",
+            **{'"10.0.0.5", 5000': f'"127.0.0.1", {port}', '"", 5000': f'"", listen="tcp:{port}"'},
+        )
+        host, tool = names["host"], names["tool"]
+        self.addCleanup(tool.disable)
+        self.addCleanup(host.disable)
+        await tool.listen()
+        host.enable()
+        await host.when_ready()
+        self.assertTrue((await names["ask"]()).startswith("S1F2\n<L [2]"))
+
+    async def test_images(self) -> None:
+        """
+        Images that a camera posts are looked at by the model.
+        """
+        server = SimulatedAutoML(reactor=reactor)
+        await server.connect()
+        self.addCleanup(server.disconnect)
+        names = self.run_listing(
+            "JpegReceiver",
+            **{"tcp:9000": "tcp:0", "http://voltron:5000": f"http://{server.peer.removeprefix('tcp:')}"},
+        )
+        receiver, model = names["receiver"], names["model"]
+        for connection in (receiver, model):
+            await connection.connect()
+            self.addCleanup(connection.disconnect)
+        url = f"http://{receiver.peer.removeprefix('tcp:')}/camera1"
+        camera = SimulatedAxis(seed=7, post_to=url, post_count=2, post_rate=50.0, reactor=reactor)
+        await camera.connect()
+        self.addCleanup(camera.disconnect)
+        printed = StringIO()
+        with contextlib.redirect_stdout(printed):
+            watching = Deferred.fromCoroutine(names["watch"]())
+            camera.open_trigger()
+            while printed.getvalue().count("\n") < 2:
+                await deferLater(reactor, 0.02)
+        watching.addErrback(lambda _: None)
+        watching.cancel()
+        self.assertRegex(printed.getvalue(), r"\A1 Detection\(.*\n2 Detection\(.*\n\Z")
