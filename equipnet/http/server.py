@@ -47,6 +47,9 @@ DRAIN_LIMIT = 64 * 2**10
 #: The most bytes of the request line and all header fields of one request.
 HEADER_LIMIT = 16 * 2**10
 
+#: How many heads and bodies of one client are read before others have their turn.
+TURN = 64
+
 #: How many bytes are read at once while a longer body arrives.
 READ_SIZE = 256 * 2**10
 
@@ -361,6 +364,7 @@ class HttpChannel(HTTPChannel):
         self._left = 0
         self._chunks: _ChunkedTransferDecoder | None = None
         self._in_chunks = 0
+        self._next_turn: IDelayedCall | None = None
 
     @property
     def handling(self) -> bool:
@@ -421,6 +425,12 @@ class HttpChannel(HTTPChannel):
         self._unread = self._unread + data if self._unread else data
         self._read()
 
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+        super().connectionLost(reason)
+
     def pauseProducing(self) -> None:
         self._waitingForTransport = True
         if self._requestProducer is not None:
@@ -454,9 +464,10 @@ class HttpChannel(HTTPChannel):
     # How requests are read
 
     def _read(self) -> None:
-        if self._reading:
-            return  # an answer was given at once: the loop below goes on
+        if self._reading or self._next_turn is not None or self._protocol.hanging_up:
+            return  # as for the first: an answer was given at once, and the loop below goes on
         self._reading = True
+        left = TURN
         try:
             # A client that does not read its answers gets no more of them.
             while (
@@ -464,19 +475,27 @@ class HttpChannel(HTTPChannel):
                 and not (self._handlingRequest or self._waitingForTransport or self._protocol.lingering)
                 and self._read_some()
             ):
-                pass
+                left -= 1
+                if left == 0:
+                    self._next_turn = self.port.reactor.callLater(0, self._go_on)
+                    break
         except Refused as refused:
             self.refuse(refused.answer)
         finally:
             self._reading = False
-        if self._handlingRequest or self._waitingForTransport or self._is_held:
+        if self._handlingRequest or self._waitingForTransport or self._is_held or left == 0:
             self._hold()
-        elif self.at_end:
+        if self.at_end and not (self._handlingRequest or self._waitingForTransport or self._next_turn is not None):
             self._end()
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self._read()
 
     def _hold(self) -> None:
         """Leave the next requests with the client, but for a little by which we learn that it goes."""
         hold = len(self._unread) > HEADER_LIMIT if self._handlingRequest else self._waitingForTransport
+        hold = hold or self._next_turn is not None
         if hold is not self._is_held and not self._protocol.lingering:
             self._is_held = hold
             if hold:

@@ -23,6 +23,7 @@ from equipnet.http.server import (
     DRAIN_LIMIT,
     HEADER_LIMIT,
     LINGER_TIME,
+    TURN,
     Answer,
     BodyRequest,
     Head,
@@ -590,7 +591,41 @@ class PressureTests(PortCase):
         socket.stop_reading()
         socket.say(b"GET / HTTP/1.1\r\n\r\n" * 5000)
         self.assertEqual((self.port.served, socket.kept), ([], 90_000))
-        self.assertEqual(statuses(socket.read_on()), [200] * 5000)
+        heard = socket.read_on()
+        self.clock.advance(0)
+        self.assertEqual(statuses(heard + socket.heard()), [200] * 5000)
+
+    def test_turns(self) -> None:
+        """
+        One that sends thousands of requests at once leaves others their turns; it is not read until it has had its own.
+        """
+        flooding, other = Socket(self.port), Socket(self.port)
+        flooding.say(b"GET / HTTP/1.1\r\n\r\n" * 1000)
+        self.assertEqual((len(self.port.served), flooding.producerState), (TURN, "paused"))
+        self.assertEqual(statuses(other.say(b"GET / HTTP/1.1\r\n\r\n")), [200])
+        self.assertEqual(len(self.port.served), TURN + 1)
+        self.clock.advance(0)
+        self.assertEqual((len(self.port.served), flooding.producerState), (1001, "producing"))
+
+    def test_gone_before_its_turn(self) -> None:
+        """
+        One that goes, ends its side or is disconnected before its next turn leaves nothing behind.
+        """
+        request = b"GET / HTTP/1.1\r\n\r\n"
+        gone = Socket(self.port)
+        gone.say(request * 100)
+        gone.go()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        ended = Socket(self.port)
+        heard = ended.say(request * 100) + ended.end()
+        self.clock.advance(0)
+        self.assertEqual((statuses(heard + ended.heard()), ended.ended), ([200] * 100, ["close"]))
+        ended.go()
+        hung_up = Socket(self.port)
+        hung_up.say(request * 100)
+        self.port.stopService()
+        self.clock.advance(0)
+        self.assertEqual((hung_up.heard(), hung_up.ended), (b"", ["close"]))
 
     def test_answers_are_not_read_any_more(self) -> None:
         """
@@ -613,6 +648,7 @@ class PressureTests(PortCase):
         socket.say(b"GET / HTTP/1.1\r\n\r\n" * 100)
         self.assertEqual(len(self.port.served), 10)
         socket.read_on()
+        self.clock.advance(0)
         self.assertEqual((len(self.port.served), socket.producerState), (200, "producing"))
 
     def test_requests_wait_with_the_client(self) -> None:
