@@ -977,3 +977,22 @@ class ServiceTests(ReceiverCase):
         closing.callback(None)
         camera.go()
         self.successResultOf(stopped)
+
+    def test_connected_in_any_order(self) -> None:
+        """
+        It may be disconnected and connected in any order, quickly, and before it is started; it receives afterwards.
+        """
+        self.receiver = receiver = self.new_receiver()
+        receiver.observe_images(self.images.append)
+        self.successResultOf(receiver.disconnect())
+        self.successResultOf(receiver.connect())
+        self.accepted(post())
+        camera = self.camera()
+        closed, ready = receiver.disconnect(), receiver.connect()
+        self.assertNoResult(ready)
+        camera.go()
+        self.successResultOf(closed)
+        self.successResultOf(ready)
+        self.accepted(post())
+        self.successResultOf(receiver.disconnect())
+        self.assertIs(receiver.state, State.STOPPED)
