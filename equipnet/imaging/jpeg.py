@@ -6,7 +6,7 @@ An image that was cut on its way is told by its end marker, which decoders overl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 JPEG = "image/jpeg"
 PNG = "image/png"
@@ -32,8 +32,7 @@ class NotAnImage(ValueError):
     """Bytes are not a whole JPEG or PNG image; the text says why."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """
     What an image says of itself.
 

@@ -18,6 +18,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from equipnet.connection.address import Address
+from equipnet.connection.protocol import show_to
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.tls import TLS
 from equipnet.errors import Disconnected
@@ -474,7 +475,7 @@ class JpegReceiver(HttpPort):
         if len(self._latest) > LATEST_LIMIT:
             self._latest.popitem(last=False)
         if self.taps:
-            self._tap(image)
+            show_to(self.taps, Traffic(self.name, received_at, "in", data, image))
         for observer in self._observers.copy():
             try:
                 observer(image)
@@ -493,14 +494,6 @@ class JpegReceiver(HttpPort):
                 await result
             except Exception:
                 self.log.failure("{name}: an observer of images raised", name=self.name)
-
-    def _tap(self, image: ReceivedImage) -> None:
-        traffic = Traffic(self.name, image.received_at, "in", image.data, image)
-        for tap in tuple(self.taps):
-            try:
-                tap(traffic)
-            except Exception:
-                self.log.failure("{name}: a tap raised", name=self.name)
 
     def _subscribe(self, limit: int) -> Subscription[ReceivedImage]:
         subscription: Subscription[ReceivedImage] = Subscription(limit, self._made_room, self._dropped_one)
