@@ -232,6 +232,7 @@ class HttpClient:
         self._pool.maxPersistentPerHost = max_requests
         self._running = 0
         self._waiting: deque[Deferred[None]] = deque()
+        self._giving_turns = False
         self._exchanges: set[_Exchange] = set()
         self._sockets: set[_Socket] = set()
         self._closing: list[Deferred[None]] = []
@@ -359,13 +360,13 @@ class HttpClient:
     def _within(self, seconds: float, plan: _Plan, steps: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         def late(result: Any, seconds: float) -> Any:
             if isinstance(result, Failure) and result.check(CancelledError):
-                raise EquipmentTimeout(seconds, plan.waiting_for, b"".join(plan.pieces))
+                raise EquipmentTimeout(seconds, plan.waiting_for, bytes(plan.body_so_far))
             return result
 
         return Deferred.fromCoroutine(steps).addTimeout(seconds, self.reactor, onTimeoutCancel=late)
 
     async def _in_turn(self, plan: _Plan) -> Response:
-        if self._running < self.max_requests:
+        if self._running < self.max_requests and not self._waiting:
             self._running += 1
         elif len(self._waiting) >= self.queue_limit:
             raise QueueFull(f"{self.url}: {self.queue_limit} requests wait for their turn already")
@@ -377,10 +378,17 @@ class HttpClient:
         try:
             return self._good(plan, await self._ask(plan))
         finally:
-            if self._waiting:
+            self._running -= 1
+            self._give_turns()
+
+    def _give_turns(self) -> None:
+        # One after the other, however many end as soon as they begin.
+        if not self._giving_turns:
+            self._giving_turns = True
+            while self._waiting and self._running < self.max_requests:
+                self._running += 1
                 self._waiting.popleft().callback(None)
-            else:
-                self._running -= 1
+            self._giving_turns = False
 
     async def _probe(self, plan: _Plan) -> int:
         answer = await self._ask(plan)
@@ -495,7 +503,8 @@ class _Plan:
         # How much may come of an answer that nobody asked for.
         self.rest_limit = REST_LIMIT
         self.waiting_for = "a connection"
-        self.pieces: list[bytes] = []
+        # Not a list: pieces may be of a byte each.
+        self.body_so_far = bytearray()
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
@@ -530,7 +539,7 @@ class _Exchange:
 
     def start(self) -> Deferred[tuple[Response, list[bytes]]]:
         plan, client = self._plan, self._client
-        plan.pieces = []
+        plan.body_so_far = bytearray()
         client._exchanges.add(self)
         headers = Headers()
         for name, value in plan.headers.items():
@@ -593,6 +602,7 @@ class _Exchange:
                 self._receive = plan.begin(self._head)
             except Exception as error:
                 self._raised(error)
+            if self._over:
                 return
         elif self._is_wanted and response.length is not UNKNOWN_LENGTH and response.length > self._limit:
             self.fail(self._too_long(f"{response.length} bytes"))
@@ -618,10 +628,10 @@ class _Exchange:
                 # What nobody asked for is not worth waiting for its end.
                 self._abort()
                 self._succeed()
-        elif self._is_wanted or self._size <= EXCERPT:
-            self._plan.pieces.append(data)
-        elif self._size - len(data) < EXCERPT:
-            self._plan.pieces.append(data[: EXCERPT - self._size])
+        elif self._is_wanted:
+            self._plan.body_so_far += data
+        else:
+            self._plan.body_so_far += data[: EXCERPT - len(self._plan.body_so_far)]
 
     def body_ended(self, reason: Failure) -> None:
         if self._over:
@@ -640,7 +650,7 @@ class _Exchange:
 
     def _succeed(self) -> None:
         assert self._head is not None
-        response = replace(self._head, body=b"".join(self._plan.pieces))
+        response = replace(self._head, body=bytes(self._plan.body_so_far))
         self._answered.callback((response, self._challenges))
 
     def _failed(self, reason: Failure) -> None:
@@ -650,8 +660,10 @@ class _Exchange:
         self._answered.errback(self._error(reason))
 
     def _raised(self, error: Exception) -> None:
-        self._abort()
-        self._answered.errback(error)
+        # What raised may have cancelled the request before.
+        if not self._over:
+            self._abort()
+            self._answered.errback(error)
 
     def _abort(self) -> None:
         self._forget()
@@ -724,7 +736,7 @@ class _Exchange:
         if left > 0:
             self._timer = self._client.reactor.callLater(left, self._look)
         else:
-            self.fail(EquipmentTimeout(self._seconds, self._plan.waiting_for, b"".join(self._plan.pieces)))
+            self.fail(EquipmentTimeout(self._seconds, self._plan.waiting_for, bytes(self._plan.body_so_far)))
 
 
 class _Pool(HTTPConnectionPool):

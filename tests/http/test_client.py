@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -258,6 +259,22 @@ class PoolTests(ClientTestCase):
         self.assertEqual([self.successResultOf(answer).status for answer in answers[1:3]], [200, 200])
         self.successResultOf(self.again(client))
 
+    def test_turns_that_end_at_once(self) -> None:
+        """
+        However many fail as soon as they get their turn, each fails with its own error, and others get theirs.
+        """
+        client = self.client(max_requests=1, queue_limit=1001)
+        answers = [client.request("GET", "/"), *(client.request("GET", "/\u00e4") for _ in range(1000))]
+        last = client.request("GET", "/last")
+        socket = self.network.accept()
+        socket.answer()
+        self.successResultOf(answers[0])
+        for answer in answers[1:]:
+            self.failureResultOf(answer, LocalProtocolError)
+        self.assertIn(b"/last", socket.asked())
+        socket.answer()
+        self.successResultOf(last)
+
     def again(self, client: HttpClient) -> Deferred[Response]:
         answer = client.request("GET", "/again")
         self.network.sockets[-1].answer()
@@ -416,6 +433,21 @@ class FaultTests(ClientTestCase):
         self.assertIn("a head of more than", str(self.failureResultOf(answer, MessageTooLong).value))
         self.assertEqual(socket.ended, "aborted by the client")
         self.failed(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 20000, RemoteProtocolError, "a line that is too long")
+
+    def test_tiny_chunks(self) -> None:
+        """
+        An answer that comes in chunks of two bytes takes no more memory than one in a piece.
+        """
+        answer = self.client().request("GET", "/")
+        socket = self.network.accept()
+        socket.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for _ in range(20):
+            socket.say(b"2\r\nab\r\n" * 1000)
+        self.assertLess(tracemalloc.get_traced_memory()[0], 5 * 40_000)
+        socket.say(b"0\r\n\r\n")
+        self.assertEqual(self.successResultOf(answer).body, b"ab" * 20_000)
 
     def test_long_body(self) -> None:
         """
@@ -666,6 +698,30 @@ class StreamTests(ClientTestCase):
             socket.say(b"HTTP/1.1 200 OK\r\n\r\n" + said)
             self.failureResultOf(done, TypeError, KeyError)
             self.assertEqual(socket.ended, "aborted by the client")
+
+    def test_cancelled_by_the_reader(self) -> None:
+        """
+        A reader may cancel the request, at the head or at a piece, whether it raises after that or not.
+        """
+        streams: list[Deferred[None]] = []
+        nothing: dict[Any, Any] = {}
+
+        def cancel(_: object) -> Any:
+            streams[-1].cancel()
+            return len
+
+        def cancel_and_raise(_: object) -> Any:
+            streams[-1].cancel()
+            nothing.pop("x")
+
+        for begin in (cancel, cancel_and_raise, lambda head: cancel, lambda head: cancel_and_raise):
+            streams.append(self.client().stream("/video", begin))
+            socket = self.network.accept()
+            socket.say(b"HTTP/1.1 200 OK\r\n\r\nx")
+            self.failureResultOf(streams[-1], CancelledError)
+            self.assertEqual(socket.ended, "aborted by the client")
+            self.network.turn()
+            self.assertEqual(self.network.reactor.getDelayedCalls(), [])
 
     def test_status(self) -> None:
         """
