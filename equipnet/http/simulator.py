@@ -19,7 +19,9 @@ from equipnet.connection.address import Address
 from equipnet.connection.faults import Faults
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.tls import TLS
-from equipnet.http.server import Answer, BodyRequest, HttpPort
+from equipnet.http.channel import BodyRequest
+from equipnet.http.message import Answer
+from equipnet.http.server import HttpPort
 
 #: Seconds that a client of a simulator may be silent where nobody says.
 IDLE_TIMEOUT = 60.0

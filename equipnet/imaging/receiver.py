@@ -22,8 +22,10 @@ from equipnet.connection.protocol import show_to
 from equipnet.connection.retry import RetryPolicy
 from equipnet.connection.tls import TLS
 from equipnet.errors import Disconnected
+from equipnet.http.channel import Incoming
 from equipnet.http.digest import Guard, Verdict
-from equipnet.http.server import Answer, Head, HttpPort, Incoming
+from equipnet.http.message import Answer, Head
+from equipnet.http.server import HttpPort
 from equipnet.http.size import parse_size
 from equipnet.imaging.jpeg import Header, NotAnImage, read_header
 from equipnet.imaging.storage import ImageStore, Retention, StorageFailed

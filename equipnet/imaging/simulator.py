@@ -33,9 +33,10 @@ from zope.interface import implementer
 from equipnet.connection.address import Address
 from equipnet.connection.state import State
 from equipnet.errors import Disconnected, EquipmentError, NotConnected
+from equipnet.http.channel import BodyRequest
 from equipnet.http.client import HttpClient, Request, parse_url
 from equipnet.http.digest import Guard, Verdict
-from equipnet.http.server import Answer, BodyRequest
+from equipnet.http.message import Answer
 from equipnet.http.simulator import HttpFault, Pages, PortSettings, SimulatedServer, send
 from equipnet.imaging.drawing import DEFAULT_COMPRESSION, DEFAULT_SIZE, LoopDrawing, Truth, check_compression
 from equipnet.imaging.mjpeg import CONTENT_TYPE, write_head, write_part

@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 from typing_extensions import Unpack
 
 from equipnet.connection.address import Address
-from equipnet.http.server import BodyRequest
+from equipnet.http.channel import BodyRequest
 from equipnet.http.simulator import HttpFault, Pages, PortSettings, SimulatedServer, send
 from equipnet.prediction.vision import find_loop, read_picture
 

@@ -19,18 +19,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from equipnet.connection.state import State
-from equipnet.http.server import (
-    DRAIN_LIMIT,
-    HEADER_LIMIT,
-    LINGER_TIME,
-    TURN,
-    Answer,
-    BodyRequest,
-    Head,
-    HttpPort,
-    Incoming,
-    Refused,
-)
+from equipnet.http.channel import DRAIN_LIMIT, HEADER_LIMIT, LINGER_TIME, TURN, BodyRequest, Incoming
+from equipnet.http.message import Answer, Head, Refused
+from equipnet.http.server import HttpPort
 
 
 class Socket(StringTransport):

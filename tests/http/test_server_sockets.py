@@ -18,8 +18,10 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 
 from equipnet.connection.tls import TLS
-from equipnet.http import server
-from equipnet.http.server import Answer, HttpPort, Incoming
+from equipnet.http import channel
+from equipnet.http.channel import Incoming
+from equipnet.http.message import Answer
+from equipnet.http.server import HttpPort
 from tests.connection.certificates import Authority
 from tests.http.test_server import statuses
 
@@ -140,7 +142,7 @@ class PressureTests(SocketCase):
         """
         A client that sends requests and never reads is not read for ever, and is let go; others are served meanwhile.
         """
-        self.patch(server, "LINGER_TIME", 0.2)
+        self.patch(channel, "LINGER_TIME", 0.2)
         port = await self.started(idle_timeout=0.3)
 
         def flood(client: socket.socket) -> int:

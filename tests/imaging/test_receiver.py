@@ -14,8 +14,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from equipnet.connection.state import State
+from equipnet.http.channel import HEADER_LIMIT, LINGER_TIME
 from equipnet.http.digest import Login
-from equipnet.http.server import HEADER_LIMIT, LINGER_TIME
 from equipnet.imaging import JpegReceiver, ReceivedImage, Retention
 from equipnet.imaging.receiver import DEFAULT_LIMIT, LATEST_LIMIT
 from equipnet.interfaces import IConnection, Traffic
