@@ -237,7 +237,8 @@ class Frames(Subscription[Frame]):
     async def aclose(self) -> None:
         """End the stream; who waits for its next frame sees its end."""
         self._start = None
-        self._stop()
+        if self._feed is not None:
+            self._feed.end()
         await super().aclose()
 
     def finish(self, error: EquipmentError | None) -> None:
@@ -245,12 +246,9 @@ class Frames(Subscription[Frame]):
         self._error = error
         self.end()
 
-    def _stop(self) -> None:
-        if self._feed is not None:
-            self._feed.end()
-
     def __del__(self) -> None:
-        self._stop()
+        if self._feed is not None:
+            self._feed.dropped()
         super().__del__()
 
 
@@ -278,6 +276,11 @@ class _Feed:
             self._finish(None)
             if self._running is not None:
                 self._running.cancel()
+
+    def dropped(self) -> None:
+        """Take note that nobody has the iterator any more; in any thread, since it is the garbage collector's word."""
+        if self in self._camera._feeds:
+            self._camera.reactor.callFromThread(self.end)
 
     async def _run(self) -> None:
         camera = self._camera

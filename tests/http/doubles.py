@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -67,7 +68,9 @@ class Network:
     """The reactor of a client, and the server that it connects to."""
 
     def __init__(self) -> None:
-        self.reactor: Any = MemoryReactorClock()
+        reactor: Any = MemoryReactorClock()
+        reactor.callFromThread = partial(reactor.callLater, 0)
+        self.reactor = reactor
         self.sockets: list[Socket] = []
         self._taken = 0
 

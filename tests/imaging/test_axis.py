@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -467,6 +468,21 @@ class EndTests(StreamTestCase):
         self.answer(self.video)
         self.video.say(write_part(JPEG) * 5)
         self.assertEqual(self.successResultOf(done), [1, 2])
+        self.assert_ended()
+
+    def test_dropped_in_another_thread(self) -> None:
+        """
+        A stream that nobody has any more ends in the reactor's thread, wherever the garbage collector found that out.
+        """
+        frames, first = self.begin(self.ready())
+        self.video.say(write_part(JPEG))
+        self.successResultOf(first)
+        droppers = [frames]
+        del frames
+        thread = Thread(target=droppers.clear)
+        thread.start()
+        thread.join()
+        self.assertIsNone(self.video.ended)
         self.assert_ended()
 
     def test_cancelled(self) -> None:
