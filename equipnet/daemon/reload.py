@@ -14,12 +14,14 @@ from twisted.logger import Logger
 
 from equipnet.daemon.config import NodeConfig, complaint
 from equipnet.daemon.tree import Node
-from equipnet.errors import ConfigError
+from equipnet.errors import ConfigError, Problem
 
 
 class Reloading(Service):
     """
     Read the configuration file of a running node again when SIGHUP comes; a file with mistakes changes nothing.
+
+    Nor does one without connections, as a file is that an editor has just emptied to write it anew.
 
     A signal that comes while that is under way lets it begin once more when it is done, with the file as it is then.
     While the node is being stopped nothing happens.
@@ -81,6 +83,9 @@ class Reloading(Service):
             return
         try:
             config = self._read()
+            if self._node.connections and not (config.connections or config.problems):
+                problem = Problem(1, "connections", "there are none any more; to close them all, stop the node")
+                raise ConfigError(config.file, (problem,))
             reloading = self._node.reload(config)
         except (ConfigError, OSError) as error:
             said = complaint(self._file, error)

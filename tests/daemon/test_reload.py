@@ -94,6 +94,9 @@ class ReloadingTests(SynchronousTestCase):
         )
         self.assertEqual(list(self.node.connections), ["a"])
         self.assertEqual(self.accepted, [])
+        self.write(a="valu = 1")
+        self.reloading.request()
+        self.assertEqual([text.count("\n") for _, text in self.said()], [2])
         self.write(a="", b="")
         self.reloading.request()
         self.assertEqual([text for _, text in self.said()], [f"{self.file} was read again: started b; kept 1"])
@@ -115,6 +118,20 @@ class ReloadingTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(list(self.node.connections), ["a"])
+
+    def test_empty(self) -> None:
+        """
+        Nor does an empty one, unless the node has no connections anyway.
+        """
+        self.write()
+        self.reloading.request()
+        ((level, text),) = self.said()
+        self.assertEqual(level, LogLevel.error)
+        self.assertIn("connections: there are none any more; to close them all, stop the node\n", text)
+        self.assertEqual((list(self.node.connections), self.accepted), (["a"], []))
+        self.node.removeService(self.node.connection("a"))
+        self.reloading.request()
+        self.assertEqual(self.said(), [(LogLevel.info, f"{self.file} was read again: nothing has changed; kept 0")])
 
     def test_worse(self) -> None:
         """
