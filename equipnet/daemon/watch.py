@@ -102,7 +102,11 @@ class _Busy:
         self.is_over = True
         # When the last look was long ago, the process was not given a processor.
         self._ended(min(now, self._last + PERIOD))
-        return self._took_long
+        took_long, self._took_long = self._took_long, []
+        # The thread that looks may have this for longer than the reactor has.
+        self._sight = None
+        self._frames.clear()
+        return took_long
 
     def _ended(self, when: float) -> None:
         if self._sight is not None and when - self._since > LIMIT:
@@ -127,8 +131,9 @@ class Watch(Service):
     below them; where there is none, it is the innermost function of equipnet. It is named once a minute, and then with
     how often it did that again.
 
-    The time is right to 0.03 s. What is not seen is code in C that keeps the interpreter to itself for as long as it
-    runs, when its caller returns at once after it. A process that is not given a processor is not taken for a handler.
+    The time is right to 0.03 s, where the looks come in time. What is not seen is code in C that keeps the interpreter
+    to itself for as long as it runs, when its caller returns at once after it. A process that is not given a processor
+    is not taken for a handler.
 
     Parameters
     ----------
@@ -180,6 +185,8 @@ class Watch(Service):
             busy.see(sight, since, now)
         elif sight is not None:
             self._busy = _Busy(sight, since, now)
+            # The sign of life may come before the next call returns.
+            del sight
             self._reactor.callFromThread(self._alive, self._busy)
 
     # In the reactor's thread.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from threading import Event, Thread, current_thread
 from types import FrameType
 from typing import Any, cast
 
@@ -223,6 +224,38 @@ class WatchTests(SynchronousTestCase):
         self.assertEqual(gone, [])
         self.reactor.turn()
         self.assertEqual(gone, ["object", "object"])
+
+    def test_sign_of_life_at_once(self) -> None:
+        """
+        So it is when the reactor gives its sign of life while the thread that looks is still asking for it.
+        """
+        gone: list[Thread] = []
+        asked, answered = Event(), Event()
+
+        class Object:
+            def __del__(self) -> None:
+                gone.append(current_thread())
+
+        def ask(function: Callable[..., object], *arguments: Any) -> None:
+            self.reactor.asked.append((function, arguments))
+            asked.set()
+            answered.wait(10)
+
+        def handler() -> None:
+            _object = Object()
+            self.frame = sys._getframe()
+            looking.start()
+            asked.wait(10)
+
+        looking = Thread(target=self.watch.look)
+        self.patch(self.reactor, "callFromThread", ask)
+        self.calls_the_reactor()
+        handler()
+        self.frame = sys._getframe()
+        self.reactor.turn()
+        answered.set()
+        looking.join()
+        self.assertEqual(gone, [current_thread()])
 
     def test_repeated(self) -> None:
         """
