@@ -174,6 +174,9 @@ class Demo:
                 await gatherResults(turned)
             finally:
                 self["images"].forget_observer(note)
+                for turn in turned:  # one that is not over ends with what it is for
+                    turn.addErrback(lambda _: None)
+                    turn.cancel()
         expect((len(received), sorted(loops)), (IMAGES, list(range(IMAGES))))
         found = [Found(image, f"{angle:.0f}", loops[n]) for n, (image, angle) in enumerate(received)]
         await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), save_sheet, found, self.sheet)
@@ -295,7 +298,9 @@ async def abnormal(completion: Deferred[Any]) -> str:
 
 def progress() -> Progress:
     """Give a bar for the images; there is none on what is no terminal."""
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
+    # Of the 16 colours that any terminal has: the bar's own ones are, when it is full, the grey of an empty one there.
+    bar = BarColumn(complete_style="cyan", finished_style="green")
+    columns = (TextColumn("  {task.description}"), bar, MofNCompleteColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
@@ -349,9 +354,10 @@ def stay(node: Node) -> Callable[[], object]:
     console.print(
         "\nThe node goes on until Ctrl-C. In another terminal:\n"
         "  .venv/bin/equipnet ask tcp:127.0.0.1:15025 'MEAS:VOLT?'\n"
-        "  .venv/bin/equipnet hsms request tcp:127.0.0.1:15000 'S1F1 W' --session-id 1\n"
+        "  .venv/bin/equipnet ask --config examples/lab.toml thermometer 'KRDG? 3'\n"
         "  .venv/bin/equipnet check examples/*.toml\n"
-        "In a browser, the camera: http://127.0.0.1:18080/axis-cgi/mjpg/video.cgi (operator, loop-finder)\n",
+        "In a browser, the camera (user operator, password loop-finder):\n"
+        "  http://127.0.0.1:18080/axis-cgi/mjpg/video.cgi\n",
         markup=False,
     )
     return node.stopService

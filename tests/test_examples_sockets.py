@@ -195,8 +195,8 @@ class ProcessTests(SynchronousTestCase):
 
     def test_demo_interrupted(self) -> None:
         """
-        A demonstration that a signal ends in the middle has not seen everything, says so by its exit code, does not
-        begin to stay, and leaves no port bound.
+        A demonstration that a signal ends in the middle has not seen everything, says so by its exit code and with
+        no traceback, does not begin to stay, and leaves no port bound.
         """
         self.check_demo()
         demo = subprocess.Popen(
@@ -212,6 +212,7 @@ class ProcessTests(SynchronousTestCase):
         demo.terminate()
         rest, _ = demo.communicate(timeout=LIMIT)
         self.assertEqual((demo.returncode, b"All of it works" in rest), (130, False))
+        self.assertNotIn(b"Traceback", rest)
         self.check_demo()
 
     def test_with_pytest(self) -> None:
