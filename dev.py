@@ -185,7 +185,8 @@ def demo(root: Path, arguments: Sequence[str]) -> list[Step]:
 
 def test(root: Path, arguments: Sequence[str]) -> list[Step]:
     """
-    Run the tests under both runners, and those with real sockets (`test_*_sockets.py`) on the asyncio reactor too.
+    Run the tests under both runners, and those with real sockets (`test_*_sockets.py`) on the asyncio reactor too;
+    those that run processes of their own (`test_*_processes.py`) would be the same there.
 
     Beside trial a small node runs for a minute while its equipment is killed again and again: that is mostly waiting.
     pytest comes last, so that its closing line is the last of the output.

@@ -22,7 +22,9 @@ from equipnet.errors import (
     QueueFull,
     RemoteProtocolError,
 )
-from equipnet.http.client import HEAD_LIMIT, HttpClient, HttpStatus, Response, parse_url
+from equipnet.http.client import HttpClient, HttpStatus, parse_url
+from equipnet.http.exchange import Response
+from equipnet.http.pool import HEAD_LIMIT
 
 from .doubles import URL, Network
 

@@ -17,7 +17,8 @@ from equipnet.errors import (
     NotConnected,
     QueueFull,
 )
-from equipnet.http.client import HttpStatus, Request, Response
+from equipnet.http.client import HttpStatus
+from equipnet.http.exchange import Request, Response
 from equipnet.http.service import REFUSED_DELAY, HttpConnection
 from equipnet.interfaces import IConnection
 

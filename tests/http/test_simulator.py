@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.http.channel import BodyRequest
-from equipnet.http.client import Request
+from equipnet.http.exchange import Request
 from equipnet.http.message import Answer
 from equipnet.http.simulator import IDLE_TIMEOUT, HttpFault, Pages, SimulatedServer, send
 

@@ -19,7 +19,8 @@ from equipnet.errors import (
     QueueFull,
     RemoteProtocolError,
 )
-from equipnet.http.client import HttpStatus, Request, Response
+from equipnet.http.client import HttpStatus
+from equipnet.http.exchange import Request, Response
 from equipnet.imaging.axis import AxisCamera, Frame
 from equipnet.imaging.mjpeg import CONTENT_TYPE, write_part
 from tests.http.doubles import URL, Network, Socket

@@ -16,7 +16,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.errors import NotConnected
-from equipnet.http.client import Request, Response
+from equipnet.http.exchange import Request, Response
 from equipnet.imaging.drawing import LoopDrawing
 from equipnet.imaging.mjpeg import write_part
 from equipnet.imaging.simulator import POST_LIMIT, AxisFault, SimulatedAxis

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -29,6 +30,9 @@ class NodeTests(SynchronousTestCase):
         command = [str(twistd), "-n", "--pidfile=", "equipnet", "--config", str(file)]
         node = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.addCleanup(node.kill)
+        too_long = threading.Timer(LIMIT, node.kill)
+        too_long.start()
+        self.addCleanup(too_long.cancel)
         assert node.stdout is not None
         log: list[str] = []
         while waiting:
