@@ -25,7 +25,7 @@ from zope.interface import implementer
 from equipnet.connection.protocol import WireProtocol
 from equipnet.connection.tcp import sender
 from equipnet.errors import ConnectionLost, EquipmentConnectionError, EquipmentTimeout
-from equipnet.http.client import Request as TappedRequest
+from equipnet.http.exchange import Request as TappedRequest
 from equipnet.http.message import Answer, Head, Refused, too_long
 
 if TYPE_CHECKING:

@@ -11,66 +11,38 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from OpenSSL.SSL import Error as SSLError
-from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
-from twisted.internet.error import ConnectionClosed, ConnectionDone
-from twisted.internet.interfaces import (
-    IAddress,
-    IConsumer,
-    IDelayedCall,
-    IHandshakeListener,
-    INegotiated,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, HTTPConnectionPool, ResponseDone
-from twisted.web.http import PotentialDataLoss
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.client import URI
 
 from equipnet.connection.address import Address
-from equipnet.connection.endpoint import client_endpoint
-from equipnet.connection.protocol import set_options
-from equipnet.connection.tcp import Cause
 from equipnet.connection.tls import TLS
 from equipnet.errors import (
     AddressError,
     AuthenticationFailed,
-    ConnectFailed,
     ConnectionLost,
     EquipmentConnectionError,
     EquipmentError,
     EquipmentTimeout,
     LocalProtocolError,
-    MessageTooLong,
     QueueFull,
-    RemoteProtocolError,
 )
 from equipnet.http.digest import Authorization, Login
+from equipnet.http.exchange import Exchange, Plan, Receive, Response
+from equipnet.http.pool import Pool
 from equipnet.http.size import parse_size
 
 #: Seconds for a connection to be made; from then on for the head of an answer; between its bytes; for a whole request.
 CONNECT_TIMEOUT, ANSWER_TIMEOUT, SILENCE_TIMEOUT, TIMEOUT = 5.0, 10.0, 5.0, 30.0
 
-#: Bytes that an answer may have, and its head.
-MAX_SIZE, HEAD_LIMIT = 32 << 20, 1 << 16
+#: Bytes that an answer may have.
+MAX_SIZE = 32 << 20
 
 #: How many requests may be under way at once, and how many may wait for their turn.
 MAX_REQUESTS, QUEUE_LIMIT = 8, 100
-
-#: Bytes that are kept of an answer which is not asked for, such as that of an error; and read, to keep the socket.
-EXCERPT, REST_LIMIT = 1024, 1 << 16
-
-#: Seconds for which a socket that nobody uses is kept; many servers close theirs after less.
-KEPT_FOR = 60.0
 
 
 class HttpStatus(EquipmentError):
@@ -94,48 +66,6 @@ class HttpStatus(EquipmentError):
         super().__init__(f"{what}: {status} {reason}" + (f": {said}" if said else ""))
         self.status = status
         self.excerpt = excerpt
-
-
-@dataclass(frozen=True)
-class Request:
-    """
-    A request, as taps see it.
-
-    Parameters
-    ----------
-    method
-        ``"GET"``.
-    path
-        The path and the query.
-    """
-
-    method: str
-    path: str
-
-
-@dataclass(frozen=True)
-class Response:
-    """
-    A server's answer.
-
-    Parameters
-    ----------
-    status, reason
-        Such as 200 and ``"OK"``.
-    headers
-        Their values by their names in small letters.
-    body
-        All of it, or nothing where it is passed on while it arrives.
-    """
-
-    status: int
-    reason: str
-    headers: Mapping[str, str]
-    body: bytes = field(default=b"", repr=False)
-
-
-#: Takes the pieces of an answer's body as they arrive.
-Receive = Callable[[bytes], object]
 
 
 class HttpClient:
@@ -224,18 +154,14 @@ class HttpClient:
         self.max_requests = max_requests
         self.queue_limit = queue_limit
         self.reactor = reactor
-        self._tls = tls
         self._login: Login | None = None
         if username is not None and password is not None:
             self._login = Login(username, password, basic=secure or basic_over_http)
-        self._pool = _Pool(reactor)
-        self._pool.maxPersistentPerHost = max_requests
+        self.pool = Pool(self.address, tls, max_requests, reactor)
         self._running = 0
         self._waiting: deque[Deferred[None]] = deque()
         self._giving_turns = False
-        self._exchanges: set[_Exchange] = set()
-        self._sockets: set[_Socket] = set()
-        self._closing: list[Deferred[None]] = []
+        self._exchanges: set[Exchange] = set()
 
     # What callers use
 
@@ -328,14 +254,7 @@ class HttpClient:
             turn.errback(error)
         for exchange in tuple(self._exchanges):
             exchange.fail(error)
-        self._pool.closeCachedConnections()
-        for socket in tuple(self._sockets):
-            socket.abortConnection()
-        if not self._sockets:
-            return succeed(None)
-        closed: Deferred[None] = Deferred()
-        self._closing.append(closed)
-        return closed
+        return self.pool.close()
 
     def __repr__(self) -> str:
         return f"<HttpClient {self.url}>"
@@ -349,15 +268,15 @@ class HttpClient:
         body: bytes | None,
         headers: Mapping[str, str] | None,
         repeatable: bool | None,
-    ) -> _Plan:
+    ) -> Plan:
         scheme = "https" if self.address.scheme == "tls" else "http"
         host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
         uri = f"{scheme}://{host}:{self.address.port}{self._path}{path}"
         if repeatable is None:
             repeatable = method in ("GET", "HEAD")
-        return _Plan(method, path, uri, body, headers or {}, repeatable)
+        return Plan(method, path, uri, body, headers or {}, repeatable)
 
-    def _within(self, seconds: float, plan: _Plan, steps: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    def _within(self, seconds: float, plan: Plan, steps: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         def late(result: Any, seconds: float) -> Any:
             if isinstance(result, Failure) and result.check(CancelledError):
                 raise EquipmentTimeout(seconds, plan.waiting_for, bytes(plan.body_so_far))
@@ -365,7 +284,7 @@ class HttpClient:
 
         return Deferred.fromCoroutine(steps).addTimeout(seconds, self.reactor, onTimeoutCancel=late)
 
-    async def _in_turn(self, plan: _Plan) -> Response:
+    async def _in_turn(self, plan: Plan) -> Response:
         if self._running < self.max_requests and not self._waiting:
             self._running += 1
         elif len(self._waiting) >= self.queue_limit:
@@ -390,24 +309,24 @@ class HttpClient:
                 self._waiting.popleft().callback(None)
             self._giving_turns = False
 
-    async def _probe(self, plan: _Plan) -> int:
+    async def _probe(self, plan: Plan) -> int:
         answer = await self._ask(plan)
         if 200 <= answer.status < 400:
             return answer.status
         raise self._status(plan, answer)
 
-    async def _stream(self, plan: _Plan) -> None:
+    async def _stream(self, plan: Plan) -> None:
         self._good(plan, await self._ask(plan))
 
-    def _good(self, plan: _Plan, answer: Response) -> Response:
+    def _good(self, plan: Plan, answer: Response) -> Response:
         if 200 <= answer.status < 300:
             return answer
         raise self._status(plan, answer)
 
-    def _status(self, plan: _Plan, answer: Response) -> HttpStatus:
+    def _status(self, plan: Plan, answer: Response) -> HttpStatus:
         return HttpStatus(f"{plan.method} {self.url}{plan.path}", answer.status, answer.reason, answer.body)
 
-    async def _ask(self, plan: _Plan) -> Response:
+    async def _ask(self, plan: Plan) -> Response:
         """Send a request, and once more when the server wants to know who we are."""
         try:
             # As the agent sends it: it is signed.
@@ -430,27 +349,18 @@ class HttpClient:
             raise AuthenticationFailed(f"{self.url}: {error}") from None
         return answer
 
-    async def _send(self, plan: _Plan, said: Authorization | None) -> tuple[Response, list[bytes]]:
+    async def _send(self, plan: Plan, said: Authorization | None) -> tuple[Response, list[bytes]]:
         while True:
-            exchange = _Exchange(self, plan, said)
+            exchange = Exchange(self, plan, said)
+            self._exchanges.add(exchange)
             try:
                 return await exchange.start()
             except ConnectionLost:
                 # The server had closed a socket of the pool; the others may be closed as well, a new one is not.
                 if exchange.is_new or exchange.something_came or not plan.repeatable:
                     raise
-
-    # What the sockets tell
-
-    def _opened(self, socket: _Socket) -> None:
-        self._sockets.add(socket)
-
-    def _gone(self, socket: _Socket) -> None:
-        self._sockets.discard(socket)
-        if not self._sockets:
-            closing, self._closing = self._closing, []
-            for closed in closing:
-                closed.callback(None)
+            finally:
+                self._exchanges.discard(exchange)
 
 
 def parse_url(url: str) -> tuple[Address, str]:
@@ -478,380 +388,3 @@ def parse_url(url: str) -> tuple[Address, str]:
     if not port:
         raise AddressError(f"{url!r} has the port 0")
     return Address("tls" if secure else "tcp", host, port), parts.path.rstrip("/")
-
-
-class _Plan:
-    """One request, and how far it has come."""
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        uri: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        repeatable: bool,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.uri = uri
-        self.body = body
-        self.headers = headers
-        self.repeatable = repeatable
-        self.begin: Callable[[Response], Receive] | None = None
-        self.is_wanted = True
-        # How much may come of an answer that nobody asked for.
-        self.rest_limit = REST_LIMIT
-        self.waiting_for = "a connection"
-        # Not a list: pieces may be of a byte each.
-        self.body_so_far = bytearray()
-
-
-@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
-class _Exchange:
-    """
-    One request and its answer, over a socket of the pool or a new one.
-
-    It is the agent's endpoint itself, so that it knows which socket it got.
-    """
-
-    def __init__(self, client: HttpClient, plan: _Plan, said: Authorization | None) -> None:
-        self._client = client
-        self._plan = plan
-        self._said = said
-        self._socket: Any = None  # _Socket | None
-        self._asked: Deferred[IResponse] | None = None
-        self._answered: Deferred[tuple[Response, list[bytes]]] = Deferred(lambda _: self._abort())
-        self._over = False
-        self._timer: IDelayedCall | None = None
-        self._deadline = 0.0
-        self._seconds = 0.0
-        self._size = 0
-        self._head: Response | None = None
-        self._challenges: list[bytes] = []
-        self._receive: Receive | None = None
-        self._limit = 0
-        self._is_wanted = False
-        #: Whether the socket was made for this request.
-        self.is_new = False
-        #: Whether any of an answer has arrived.
-        self.something_came = False
-
-    def start(self) -> Deferred[tuple[Response, list[bytes]]]:
-        plan, client = self._plan, self._client
-        plan.body_so_far = bytearray()
-        client._exchanges.add(self)
-        headers = Headers()
-        for name, value in plan.headers.items():
-            headers.addRawHeader(name, value)
-        if self._said is not None:
-            headers.addRawHeader(b"Authorization", self._said.value)
-        producer = None if plan.body is None else _Body(plan.body)
-        agent = Agent.usingEndpointFactory(client.reactor, self, client._pool)
-        try:
-            self._asked = agent.request(plan.method.encode(), plan.uri.encode("ascii"), headers, producer)
-        except ValueError as error:
-            self._forget()
-            return fail(LocalProtocolError(f"{plan.path!r} cannot be asked for: {error}"))
-        self._asked.addCallbacks(self._head_came, self._failed)
-        return self._answered
-
-    def fail(self, error: EquipmentError) -> None:
-        """End it with ``error``, unless it has ended."""
-        if not self._over:
-            self._abort()
-            self._answered.errback(error)
-
-    # What the agent and the pool call
-
-    def endpointForURI(self, uri: URI) -> _Exchange:
-        return self
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        self.is_new = True
-        client = self._client
-        self._wait(client.connect_timeout, f"a connection to {client.address}")
-        factory = _SocketFactory(protocolFactory, client)
-        connected: Deferred[Any] = maybeDeferred(lambda: self._endpoint().connect(factory))
-        connected.addCallback(lambda socket: socket.when_up())
-        return connected.addCallbacks(lambda socket: socket.wrappedProtocol, self._not_connected)
-
-    def got(self, connection: Any) -> Any:
-        """Take note of the socket; the request is sent next."""
-        self._socket = connection.transport
-        self._socket.serve(self)
-        self._wait(self._client.answer_timeout, f"the answer to {self._plan.method} {self._plan.path}")
-        return connection
-
-    # What comes
-
-    def _head_came(self, response: Any) -> None:
-        if self._over:
-            return
-        plan, client = self._plan, self._client
-        self._socket.serve(None)
-        self.something_came = True
-        names = response.headers.getAllRawHeaders()
-        headers = {name.decode("latin-1").lower(): b", ".join(values).decode("latin-1") for name, values in names}
-        self._head = Response(response.code, response.phrase.decode("latin-1"), headers)
-        self._challenges = response.headers.getRawHeaders(b"www-authenticate", [])
-        self._is_wanted = plan.is_wanted and 200 <= response.code < 300
-        self._limit = client.max_size if self._is_wanted else plan.rest_limit
-        if self._is_wanted and plan.begin is not None:
-            try:
-                self._receive = plan.begin(self._head)
-            except Exception as error:
-                self._raised(error)
-            if self._over:
-                return
-        elif self._is_wanted and response.length is not UNKNOWN_LENGTH and response.length > self._limit:
-            self.fail(self._too_long(f"{response.length} bytes"))
-            return
-        self._wait(client.silence_timeout, f"the rest of the answer to {plan.method} {plan.path}")
-        response.deliverBody(_BodyReader(self))
-
-    def body_came(self, data: bytes) -> None:
-        if self._over:
-            return
-        self._deadline = self._client.reactor.seconds() + self._seconds
-        if self._receive is not None:
-            try:
-                self._receive(data)
-            except Exception as error:
-                self._raised(error)
-            return
-        self._size += len(data)
-        if self._size > self._limit:
-            if self._is_wanted:
-                self.fail(self._too_long("more"))
-            else:
-                # What nobody asked for is not worth waiting for its end.
-                self._abort()
-                self._succeed()
-        elif self._is_wanted:
-            self._plan.body_so_far += data
-        else:
-            self._plan.body_so_far += data[: EXCERPT - len(self._plan.body_so_far)]
-
-    def body_ended(self, reason: Failure) -> None:
-        if self._over:
-            return
-        # An answer without a length ends with its connection.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self._forget()
-            self._succeed()
-        else:
-            self._failed(reason)
-
-    def head_too_long(self) -> None:
-        self.fail(MessageTooLong(f"{self._client.url} sent a head of more than {HEAD_LIMIT} bytes"))
-
-    # How it ends
-
-    def _succeed(self) -> None:
-        assert self._head is not None
-        response = replace(self._head, body=bytes(self._plan.body_so_far))
-        self._answered.callback((response, self._challenges))
-
-    def _failed(self, reason: Failure) -> None:
-        if self._over:
-            return
-        self._forget()
-        self._answered.errback(self._error(reason))
-
-    def _raised(self, error: Exception) -> None:
-        # What raised may have cancelled the request before.
-        if not self._over:
-            self._abort()
-            self._answered.errback(error)
-
-    def _abort(self) -> None:
-        self._forget()
-        if self._head is not None:
-            self._socket.abortConnection()
-        elif self._asked is not None:
-            self._asked.cancel()
-
-    def _forget(self) -> None:
-        self._over = True
-        self._client._exchanges.discard(self)
-        if self._socket is not None and self._head is None:
-            self._socket.serve(None)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _error(self, reason: Failure) -> BaseException:
-        """Give our error for one of Twisted's."""
-        error: Any = reason.value
-        if isinstance(error, EquipmentError):
-            return error
-        # Twisted's own say "something failed for one of these reasons".
-        while getattr(error, "reasons", None):
-            error = error.reasons[0].value
-        where = self._client.url
-        socket = self._socket
-        if isinstance(error, ConnectionDone) and socket is not None and socket.disconnecting and self._head is None:
-            # Nobody but LineReceiver closes it there.
-            return RemoteProtocolError(f"{where} sent a line that is too long in the head of its answer")
-        if isinstance(error, (ConnectionClosed, SSLError, OSError)):
-            cause = (socket and socket.cause.error) or error
-            if isinstance(error, ConnectionDone):
-                lost = ConnectionLost(f"{where} closed the connection before the end of its answer")
-            else:
-                lost = ConnectionLost(f"The connection to {where} was lost: {_text(cause)}")
-            lost.__cause__ = cause
-            return lost
-        broken = RemoteProtocolError(f"{where} sent what is not HTTP: {_text(error)}")
-        broken.__cause__ = error
-        return broken
-
-    def _too_long(self, size: str) -> MessageTooLong:
-        what = f"{self._plan.method} {self._client.url}{self._plan.path}"
-        return MessageTooLong(f"The answer to {what} has {size}, over the limit of {self._limit} bytes")
-
-    # How it connects, and what takes too long
-
-    def _endpoint(self) -> IStreamClientEndpoint:
-        return client_endpoint(self._client.address, self._client.reactor, tls=self._client._tls)
-
-    def _not_connected(self, reason: Failure) -> None:
-        error = ConnectFailed(f"Cannot connect to {self._client.url}: {_text(reason.value)}")
-        raise error from reason.value
-
-    def _wait(self, seconds: float, waiting_for: str) -> None:
-        self._plan.waiting_for = waiting_for
-        self._seconds = seconds
-        reactor = self._client.reactor
-        self._deadline = reactor.seconds() + seconds
-        # It is not moved for each piece that arrives, but looks at the deadline when it goes off.
-        if self._timer is None:
-            self._timer = reactor.callLater(seconds, self._look)
-        elif self._timer.getTime() > self._deadline:
-            self._timer.reset(seconds)
-
-    def _look(self) -> None:
-        self._timer = None
-        left = self._deadline - self._client.reactor.seconds()
-        if left > 0:
-            self._timer = self._client.reactor.callLater(left, self._look)
-        else:
-            self.fail(EquipmentTimeout(self._seconds, self._plan.waiting_for, bytes(self._plan.body_so_far)))
-
-
-class _Pool(HTTPConnectionPool):
-    """Twisted's pool, which tells each request the socket that it got."""
-
-    # It would try one socket again, and never with a body.
-    retryAutomatically = False
-    cachedConnectionTimeout = KEPT_FOR  # type: ignore[assignment]  # seconds need not be whole
-
-    def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:
-        return super().getConnection(key, endpoint).addCallback(endpoint.got)
-
-
-class _SocketFactory(WrappingFactory[Any]):
-    noisy = False
-
-    def __init__(self, wrapped: Any, client: HttpClient) -> None:
-        super().__init__(wrapped)
-        self.client = client
-
-    def buildProtocol(self, addr: IAddress | None) -> _Socket:
-        return _Socket(self, self.wrappedFactory.buildProtocol(addr))
-
-
-@implementer(IHandshakeListener)
-class _Socket(ProtocolWrapper):
-    """One socket: known to the client as long as it is open, and with a limit for the head of an answer."""
-
-    factory: Any
-    transport: Any
-    cause: Cause
-    _exchange: _Exchange | None = None
-    _head = 0
-    _up: Deferred[_Socket] | None = None
-
-    def when_up(self) -> Deferred[_Socket]:
-        """Wait for the TLS handshake where there is one; cancelled, it closes the socket."""
-        if not INegotiated.providedBy(self.transport):
-            return succeed(self)
-        self._up = Deferred(self._cancelled)
-        return self._up
-
-    def _cancelled(self, up: Deferred[_Socket]) -> None:
-        self._up = None
-        self.abortConnection()
-
-    def serve(self, exchange: _Exchange | None) -> None:
-        """Take note of whose answer begins next; nobody's when its head is complete."""
-        self._exchange = exchange
-        self._head = 0
-
-    def makeConnection(self, transport: Any) -> None:
-        set_options(transport)
-        self.cause = Cause(transport)
-        self.factory.client._opened(self)
-        super().makeConnection(transport)
-
-    def dataReceived(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.something_came = True
-            # What came with the end of the head does not count.
-            if self._head > HEAD_LIMIT:
-                exchange.head_too_long()
-                return
-            self._head += len(data)
-        super().dataReceived(data)
-
-    def handshakeCompleted(self) -> None:
-        up, self._up = self._up, None
-        if up is not None:
-            up.callback(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
-        up, self._up = self._up, None
-        if up is not None:
-            up.errback(reason)
-        self.factory.client._gone(self)
-
-
-@implementer(IBodyProducer)
-class _Body:
-    """The body of a request, which is in memory anyway, in one piece."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Nothing: there is one piece."""
-
-    def resumeProducing(self) -> None:
-        """Nothing, as `pauseProducing`."""
-
-    def stopProducing(self) -> None:
-        """Nothing, as `pauseProducing`."""
-
-
-class _BodyReader(Protocol):
-    """Gives the body of an answer to its exchange."""
-
-    def __init__(self, exchange: _Exchange) -> None:
-        self._exchange = exchange
-
-    def dataReceived(self, data: bytes) -> None:
-        self._exchange.body_came(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._exchange.body_ended(reason)
-
-
-def _text(error: Any) -> str:
-    return Failure(error).getErrorMessage() or type(error).__name__

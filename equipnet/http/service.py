@@ -23,7 +23,8 @@ from equipnet.errors import (
     NotConnected,
     QueueFull,
 )
-from equipnet.http.client import HttpClient, HttpStatus, Receive, Request, Response
+from equipnet.http.client import HttpClient, HttpStatus
+from equipnet.http.exchange import Receive, Request, Response
 from equipnet.interfaces import IConnection
 
 #: Seconds of silence after which a server is asked whether it is there.
@@ -99,7 +100,7 @@ class HttpConnection(RetryingConnection):
         Parameters
         ----------
         method, path, options
-            As `equipnet.http.client.HttpClient.request`.
+            As `equipnet.http.HttpClient.request`.
 
         Returns
         -------
@@ -113,7 +114,7 @@ class HttpConnection(RetryingConnection):
         """
         Ask for a body that is passed on while it arrives.
 
-        The parameters and the result are those of `equipnet.http.client.HttpClient.stream`; beside, it waits and fails
+        The parameters and the result are those of `equipnet.http.HttpClient.stream`; beside, it waits and fails
         as `request`.
         """
         return Deferred.fromCoroutine(self._receive(path, begin))

@@ -23,7 +23,8 @@ from equipnet.errors import (
     NotConnected,
     RemoteProtocolError,
 )
-from equipnet.http.client import HttpStatus, Response
+from equipnet.http.client import HttpStatus
+from equipnet.http.exchange import Response
 from equipnet.http.service import HttpConnection
 from equipnet.imaging.jpeg import Header, NotAnImage, read_header
 from equipnet.imaging.mjpeg import CONTENT_TYPE, Part, PartReader

@@ -34,8 +34,9 @@ from equipnet.connection.address import Address
 from equipnet.connection.state import State
 from equipnet.errors import Disconnected, EquipmentError, NotConnected
 from equipnet.http.channel import BodyRequest
-from equipnet.http.client import HttpClient, Request, parse_url
+from equipnet.http.client import HttpClient, parse_url
 from equipnet.http.digest import Guard, Verdict
+from equipnet.http.exchange import Request
 from equipnet.http.message import Answer
 from equipnet.http.simulator import HttpFault, Pages, PortSettings, SimulatedServer, send
 from equipnet.imaging.drawing import DEFAULT_COMPRESSION, DEFAULT_SIZE, LoopDrawing, Truth, check_compression

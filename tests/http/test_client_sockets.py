@@ -240,7 +240,7 @@ class ConnectionTests(SocketTestCase):
         await connection.connect()
         self.assertEqual((await connection.request("GET", "/a")).body, b"/a ")
         await self.port.stopListening()
-        for each in tuple(connection.client._sockets):
+        for each in tuple(connection.client.pool.sockets):
             each.abortConnection()
         await waiting
         self.listen(Site(self.pages), port)
@@ -260,6 +260,6 @@ class ConnectionTests(SocketTestCase):
         await connection.disconnect()
         for answer in answers:
             await self.assertFailure(answer, Disconnected)
-        self.assertEqual(connection.client._sockets, set())
+        self.assertEqual(connection.client.pool.sockets, set())
         await connection.reconnect()
         self.assertEqual((await connection.request("GET", "/a")).body, b"/a ")

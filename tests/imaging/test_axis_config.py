@@ -81,7 +81,7 @@ class AxisSectionTests(SynchronousTestCase):
             (camera.camera, camera.probe_path, camera.probe_interval), (2, "/axis-cgi/imagesize.cgi?camera=2", 8.0)
         )
         self.assertEqual(camera._policy, RetryPolicy(0.2, maximum=9.0))
-        self.assertEqual(camera.client._tls, TLS(folder / "ca.pem"))
+        self.assertEqual(camera.client.pool.tls, TLS(folder / "ca.pem"))
         self.assertEqual(str(camera.client.address), "tls:axis6:8443")
         self.assertEqual(repr(camera.client._login), "<Login 'root'>")
 

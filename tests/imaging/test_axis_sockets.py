@@ -134,7 +134,7 @@ class CameraTests(TestCase):
         for each in loops:
             self.assertGreaterEqual(await each, 1)
         await self.assertFailure(image, Disconnected)
-        self.assertEqual(self.camera.client._sockets, set())
+        self.assertEqual(self.camera.client.pool.sockets, set())
 
 
 class ExampleTests(TestCase):
