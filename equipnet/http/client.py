@@ -250,8 +250,9 @@ class HttpClient:
             Fires when the last socket is closed.
         """
         waiting, self._waiting = self._waiting, deque()
-        for turn in waiting:
-            turn.errback(error)
+        # Who hears of it may cancel others.
+        while waiting:
+            waiting.popleft().errback(error)
         for exchange in tuple(self._exchanges):
             exchange.fail(error)
         return self.pool.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost as TwistedConnectionLost
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from equipnet.connection.address import Address
@@ -354,6 +355,27 @@ class PoolTests(ClientTestCase):
         self.assertNoResult(closed)
         self.network.turn()
         self.successResultOf(closed)
+
+    def test_cancelled_by_the_close(self) -> None:
+        """
+        Who sees one request fail by it may cancel the others.
+        """
+        client = self.client(max_requests=1)
+        answers = [client.request("GET", "/") for _ in range(4)]
+        self.network.accept()
+        ended: list[Failure] = []
+
+        def cancel_all(reason: Failure) -> None:
+            ended.append(reason)
+            for each in answers:
+                each.cancel()
+
+        for answer in answers:
+            answer.addErrback(cancel_all)
+        closed = client.close(Disconnected("the end"))
+        self.network.turn()
+        self.successResultOf(closed)
+        self.assertEqual(len(ended), 4)
 
 
 class FaultTests(ClientTestCase):
