@@ -130,10 +130,7 @@ class HttpConnection(RetryingConnection):
     # How a request goes
 
     async def _request(self, method: str, path: str, options: Any) -> Response:
-        if self.state is not State.READY:
-            await self._usable()
-        if self.taps:
-            self.tapped("out", options.get("body") or b"", Request(method, path))
+        await self._usable(Request(method, path), options.get("body") or b"")
         response: Response = await self._heeded(self.client.request(method, path, **options))
         if self.taps:
             self.tapped("in", response.body, response)
@@ -151,20 +148,21 @@ class HttpConnection(RetryingConnection):
 
             return heed
 
-        if self.state is not State.READY:
-            await self._usable()
-        if self.taps:
-            self.tapped("out", b"", Request("GET", path))
+        await self._usable(Request("GET", path), b"")
         await self._heeded(self.client.stream(path, begin_and_heed))
         # A server that goes away ends such a body as one that has said everything.
         self._doubt()
 
-    async def _usable(self) -> None:
-        if self.state not in (State.CONNECTING, State.CONNECTED):
+    async def _usable(self, request: Request, body: bytes) -> None:
+        """Wait until a request can be made, and show it to the taps."""
+        if self.state in (State.CONNECTING, State.CONNECTED):
+            if len(self._waiting) >= self.client.queue_limit:
+                raise QueueFull(f"{self.name}: {len(self._waiting)} wait for the connection already")
+            await self._wait(1)
+        if self.taps and self.state is State.READY:
+            self.tapped("out", body, request)  # which may end it
+        if self.state is not State.READY:
             raise NotConnected(f"{self.name} is not connected: {self.last_error or self.state.value}")
-        if len(self._waiting) >= self.client.queue_limit:
-            raise QueueFull(f"{self.name}: {len(self._waiting)} wait for the connection already")
-        await self._wait(1)
 
     async def _heeded(self, answer: Deferred[Any]) -> Any:
         """Wait for an answer, and take note of what it says about the server."""
@@ -183,7 +181,7 @@ class HttpConnection(RetryingConnection):
 
     def _attempt(self) -> None:
         self._machine.move(Event.CONNECT, f"asking {self.peer}{self.probe_path}")
-        if self.state is State.CONNECTING:  # an observer may have ended it
+        if self.state is State.CONNECTING and self._probing is None:  # an observer may have ended it, or begun anew
             self._probe()
 
     def _probe(self) -> None:

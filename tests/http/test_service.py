@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from equipnet.connection.retry import RetryPolicy
-from equipnet.connection.state import State
+from equipnet.connection.state import Change, State
 from equipnet.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -470,6 +470,37 @@ class DisconnectTests(ConnectionTestCase):
                 self.network.turn()
                 self.assertIs(http.state, State.STOPPED)
                 self.assert_clean()
+
+    def test_taps(self) -> None:
+        """
+        A tap may end the connection when it is shown a request, which is not made then, or the head of an answer.
+        """
+        for direction, error in (("out", NotConnected), ("in", Disconnected)):
+            self.network = Network()
+            socket = self.ready()
+            self.http.add_tap(lambda traffic, at=direction: traffic.direction == at and self.http.disconnect())  # type: ignore[misc]
+            received = self.http.receive("/video", lambda head: len)
+            socket.say(b"HTTP/1.1 200 OK\r\n\r\n")
+            self.failureResultOf(received, error)
+            self.network.turn()
+            self.assertEqual(self.network.attempts, 0)
+            self.assert_clean()
+
+    def test_observer_that_connects_again(self) -> None:
+        """
+        An observer may end an attempt and begin another one; there is one probe then, not two.
+        """
+        http = self.connection()
+
+        def once(change: Change) -> None:
+            http.remove_observer(once)
+            http.disconnect()
+            http.connect()
+
+        http.add_observer(once)
+        self.failureResultOf(http.connect(), Disconnected)
+        self.answer_probe(self.network.accept())
+        self.assertEqual((http.state, self.network.attempts), (State.READY, 0))
 
 
 class SettingsTests(ConnectionTestCase):
