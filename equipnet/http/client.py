@@ -280,7 +280,7 @@ class HttpClient:
     def _within(self, seconds: float, plan: Plan, steps: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         def late(result: Any, seconds: float) -> Any:
             if isinstance(result, Failure) and result.check(CancelledError):
-                raise EquipmentTimeout(seconds, plan.waiting_for, bytes(plan.body_so_far))
+                raise EquipmentTimeout(seconds, plan.waiting_for, bytes(plan.received))
             return result
 
         return Deferred.fromCoroutine(steps).addTimeout(seconds, self.reactor, onTimeoutCancel=late)

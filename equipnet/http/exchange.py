@@ -102,8 +102,8 @@ class Plan:
         # How much may come of an answer that nobody asked for.
         self.rest_limit = REST_LIMIT
         self.waiting_for = "a connection"
-        # Not a list: pieces may be of a byte each.
-        self.body_so_far = bytearray()
+        # Of the head of the answer, and then of its body. Not a list: pieces may be of a byte each.
+        self.received = bytearray()
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
@@ -138,7 +138,7 @@ class Exchange:
 
     def start(self) -> Deferred[tuple[Response, list[bytes]]]:
         plan, client = self._plan, self._client
-        plan.body_so_far = bytearray()
+        plan.received = bytearray()
         headers = Headers()
         for name, value in plan.headers.items():
             headers.addRawHeader(name, value)
@@ -184,7 +184,7 @@ class Exchange:
             return
         plan, client = self._plan, self._client
         self._socket.serve(None)
-        self.something_came = True
+        plan.received = bytearray()
         names = response.headers.getAllRawHeaders()
         headers = {name.decode("latin-1").lower(): b", ".join(values).decode("latin-1") for name, values in names}
         self._head = Response(response.code, response.phrase.decode("latin-1"), headers)
@@ -223,9 +223,9 @@ class Exchange:
                 self._abort()
                 self._succeed()
         elif self._is_wanted:
-            self._plan.body_so_far += data
+            self._plan.received += data
         else:
-            self._plan.body_so_far += data[: EXCERPT - len(self._plan.body_so_far)]
+            self._plan.received += data[: EXCERPT - len(self._plan.received)]
 
     def body_ended(self, reason: Failure) -> None:
         if self._over:
@@ -237,6 +237,10 @@ class Exchange:
         else:
             self._failed(reason)
 
+    def head_came(self, data: bytes) -> None:
+        self.something_came = True
+        self._plan.received += data
+
     def head_too_long(self) -> None:
         self.fail(MessageTooLong(f"{self._client.url} sent a head of more than {HEAD_LIMIT} bytes"))
 
@@ -244,7 +248,7 @@ class Exchange:
 
     def _succeed(self) -> None:
         assert self._head is not None
-        response = replace(self._head, body=bytes(self._plan.body_so_far))
+        response = replace(self._head, body=bytes(self._plan.received))
         self._answered.callback((response, self._challenges))
 
     def _failed(self, reason: Failure) -> None:
@@ -326,7 +330,7 @@ class Exchange:
         if left > 0:
             self._timer = self._client.reactor.callLater(left, self._look)
         else:
-            self.fail(EquipmentTimeout(self._seconds, self._plan.waiting_for, bytes(self._plan.body_so_far)))
+            self.fail(EquipmentTimeout(self._seconds, self._plan.waiting_for, bytes(self._plan.received)))
 
 
 @implementer(IBodyProducer)

@@ -140,12 +140,12 @@ class Socket(ProtocolWrapper):
     def dataReceived(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is not None:
-            exchange.something_came = True
             # What came with the end of the head does not count.
             if self._head > HEAD_LIMIT:
                 exchange.head_too_long()
                 return
             self._head += len(data)
+            exchange.head_came(data)
         super().dataReceived(data)
 
     def handshakeCompleted(self) -> None:

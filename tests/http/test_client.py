@@ -503,14 +503,17 @@ class TimeoutTests(ClientTestCase):
 
     def test_head(self) -> None:
         """
-        So is an answer that does not begin, and a head that does not end.
+        So is an answer that does not begin, and a head that does not end; the error has what had come.
         """
-        for said in (b"", b"HTTP/1.1 200 OK\r\n"):
+        for said, received in (
+            (b"", "received nothing"),
+            (b"HTTP/1.1 200 OK\r\n", r"received 17 bytes, ending with b'HTTP/1.1 200 OK\r\n'"),
+        ):
             answer = self.client(answer_timeout=3.0).request("GET", "/a")
             self.network.turn(1)
             socket = self.network.accept()
             socket.say(said)
-            self.late(answer, 3.0, "after 3 second(s), waiting for the answer to GET /a; received nothing")
+            self.late(answer, 3.0, f"after 3 second(s), waiting for the answer to GET /a; {received}")
             self.assertEqual(socket.ended, "aborted by the client")
 
     def test_silence(self) -> None:
