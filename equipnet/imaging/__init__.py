@@ -2,8 +2,9 @@
 
 from equipnet.imaging.axis import AxisCamera, Frame, Frames
 from equipnet.imaging.drawing import LoopDrawing
+from equipnet.imaging.image import ReceivedImage
 from equipnet.imaging.jpeg import Header, NotAnImage, read_header
-from equipnet.imaging.receiver import JpegReceiver, ReceivedImage
+from equipnet.imaging.receiver import JpegReceiver
 from equipnet.imaging.simulator import AxisFault, SimulatedAxis
 from equipnet.imaging.storage import Retention
 from equipnet.imaging.subscription import Subscription

@@ -7,15 +7,13 @@ import re
 import time
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from inspect import iscoroutinefunction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
 
 from equipnet.connection.address import Address
 from equipnet.connection.protocol import show_to
@@ -27,7 +25,9 @@ from equipnet.http.digest import Guard, Verdict
 from equipnet.http.message import Answer, Head
 from equipnet.http.server import HttpPort
 from equipnet.http.size import parse_size
+from equipnet.imaging.image import HeaderFields, ReceivedImage
 from equipnet.imaging.jpeg import Header, NotAnImage, read_header
+from equipnet.imaging.resource import ImageResource
 from equipnet.imaging.storage import ImageStore, Retention, StorageFailed
 from equipnet.imaging.subscription import Subscription
 from equipnet.interfaces import Traffic
@@ -47,84 +47,8 @@ CONTENT_TYPES = frozenset((b"image/jpeg", b"image/jpg", b"image/pjpeg", b"image/
 
 _ACCEPTED = Answer(200)
 _METHODS = frozenset((b"POST", b"PUT"))
-_SECRETS = frozenset((b"authorization", b"proxy-authorization", b"cookie"))
 _TOKEN = re.compile(r"[!-~]+")
 _REALM = "equipnet"
-
-
-class HeaderFields(Mapping[str, str]):
-    """
-    The header fields of a request, by name in any letter case; without those that prove who the client is.
-
-    Parameters
-    ----------
-    fields
-        The values by the name in small letters.
-    """
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: Mapping[bytes, Sequence[bytes]]) -> None:
-        self._fields = fields
-
-    def __getitem__(self, name: str) -> str:
-        key = name.lower().encode("latin-1", "replace")
-        if key in _SECRETS or key not in self._fields:
-            raise KeyError(name)
-        return b", ".join(self._fields[key]).decode("latin-1")
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._fields if name not in _SECRETS)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
-class ReceivedImage(NamedTuple):
-    """
-    An image as a camera posted it.
-
-    Parameters
-    ----------
-    data
-        The whole image, encoded.
-    content_type
-        What it is: ``"image/jpeg"`` or ``"image/png"``.
-    width, height
-        In pixels.
-    path
-        To which it was posted, without the query: ``"/camera1"``.
-    headers
-        The header fields of the request.
-    peer
-        Who posted it.
-    received_at
-        When its last byte came, in seconds since 1970-01-01 UTC.
-    sequence
-        Counts the images that this receiver accepted, from 1.
-    query
-        What stood behind the path and a ``?``, else empty.
-    """
-
-    data: bytes
-    content_type: str
-    width: int
-    height: int
-    path: str
-    headers: Mapping[str, str]
-    peer: str
-    received_at: float
-    sequence: int
-    query: str = ""
-
-    def __repr__(self) -> str:
-        return (
-            f"<ReceivedImage {self.sequence} of {self.path}: {self.content_type}, {self.width} x {self.height}, "
-            f"{len(self.data)} bytes>"
-        )
 
 
 ImageObserver = Callable[[ReceivedImage], object] | Callable[[ReceivedImage], Coroutine[Any, Any, object]]
@@ -136,70 +60,6 @@ class _Upload(Incoming):
     def serve(self) -> None:
         receiver: Any = self.channel.port
         receiver.offer(self.head, self.body, self.channel.peer, self)
-
-
-class ImageResource(Resource):
-    """
-    The receiver as a resource of twisted.web, for a site that has others as well.
-
-    The limits of time and of connections are those of that site.
-
-    Parameters
-    ----------
-    receiver
-        Who gets the images.
-    """
-
-    isLeaf = True
-
-    def __init__(self, receiver: JpegReceiver) -> None:
-        super().__init__()
-        self._receiver = receiver
-
-    def render(self, request: Request) -> int:
-        """Offer the body to the receiver, which may answer later."""
-        content: Any = request.content
-        fields = {name.lower(): values for name, values in request.requestHeaders.getAllRawHeaders()}
-        head = Head(request.method, request.uri, request.clientproto, fields, content.seek(0, 2))
-        host = getattr(request.client, "host", None)
-        peer = f"{host}:{request.client.port}" if host else "a local client"
-        refusal = self._receiver.refusal(head, host)
-        if refusal is None:
-            content.seek(0)
-            self._receiver.offer(head, content.read(), peer, _Door(request))
-        else:
-            self._receiver.refuse(refusal, peer, _Door(request))
-        return NOT_DONE_YET
-
-
-class _Door:
-    """A request of a foreign site as something that can be answered."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._gone: Callable[[], object] | None = None
-        self._is_gone = False
-        request.notifyFinish().addErrback(self._went)
-
-    def answer(self, answer: Answer) -> None:
-        if self._is_gone:
-            return
-        self._request.setResponseCode(answer.status)
-        for name, value in answer.headers:
-            self._request.responseHeaders.addRawHeader(name, value)
-        body = f"{answer.text}\n".encode() if answer.text else b""
-        self._request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-        self._request.setHeader(b"content-length", b"%d" % len(body))
-        self._request.write(body)
-        self._request.finish()
-
-    def when_gone(self, gone: Callable[[], object]) -> None:
-        self._gone = gone
-
-    def _went(self, _: object) -> None:
-        self._is_gone = True
-        if self._gone is not None:
-            self._gone()
 
 
 class _Waiting:

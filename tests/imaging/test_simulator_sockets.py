@@ -23,8 +23,8 @@ from equipnet.daemon.config import read_config, read_section
 from equipnet.daemon.tree import Node
 from equipnet.errors import Disconnected
 from equipnet.http.client import HttpClient
+from equipnet.imaging import JpegReceiver, ReceivedImage
 from equipnet.imaging.mjpeg import PartReader
-from equipnet.imaging.receiver import JpegReceiver, ReceivedImage
 from equipnet.imaging.simulator import SimulatedAxis
 from equipnet.prediction.simulator import SimulatedAutoML
 from examples.howto.camera import turn
