@@ -16,7 +16,7 @@ from equipnet.dcs import AbnormalCompletion, DcssSimulator, DhsConnection
 from equipnet.errors import EquipmentTimeout
 from equipnet.imaging import Subscription
 from equipnet.prediction import Box, Detection, Prediction
-from examples.loop.loop_dhs import LAST_IMAGES, LoopServer
+from examples.loop.loop_dhs import AT_ONCE, LAST_IMAGES, LoopServer
 from tests.test_examples import EXAMPLES
 
 LOOP = Detection(0.91, "nylon", 1, Box(0.25, 0.375, 0.75, 0.5))
@@ -152,6 +152,22 @@ class CollectTests(LoopTestCase):
         self.assertEqual(self.updates, ["start_oscillation", *wanted])
         self.assertFalse(self.receiver.is_open)
 
+    def test_many_images(self) -> None:
+        """
+        Of a turn with more images than the model takes at once, the others wait for it; none is left out.
+        """
+        collected = self.collect(100)
+        stopped = self.start("stopCollectLoopImages")
+        self.clock.advance(LAST_IMAGES)
+        self.turn()
+        self.successResultOf(stopped)
+        for number in range(100):
+            self.assertEqual(len(self.model.asked), min(AT_ONCE, 100 - number))
+            self.model.answer(f"collectLoopImages:1.1:{number}", LOOP)
+            self.turn()
+        self.assertEqual(self.successResultOf(collected).text, "done")
+        self.assertEqual(len(self.updates), 101)
+
     def test_images_without_a_loop(self) -> None:
         """
         An image without a loop, and one that the model does not answer for, are told of as failed; the others go on.
@@ -186,6 +202,18 @@ class CollectTests(LoopTestCase):
         self.assertEqual(self.failure_of(collected), "collectLoopImages: aborted")
         self.assertFalse(self.receiver.is_open)
         self.assertTrue(asked.called)  # it was cancelled
+
+    def test_abort_of_many(self) -> None:
+        """
+        So it does when images wait for their turn; the next time the model is asked about as many as before.
+        """
+        for count in (AT_ONCE + 5, AT_ONCE + 5):
+            self.model.asked.clear()
+            collected = self.collect(count)
+            self.assertEqual(len(self.model.asked), AT_ONCE)
+            self.dcss.abort_all()
+            self.turn()
+            self.failure_of(collected)
 
     def test_twice(self) -> None:
         """

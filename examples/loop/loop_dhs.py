@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.task import deferLater
 
 from equipnet.dcs import HardwareServer, OperationFailed, Run, operation
@@ -19,8 +19,8 @@ from equipnet.prediction import Detection, Prediction
 #: Below this score nothing has been found.
 LOWEST_SCORE = 0.1
 
-#: Seconds that the last images may be on their way once the shutter is closed.
-LAST_IMAGES = 0.5
+#: Seconds that the last images may be on their way once the shutter is closed; how many are with the model at once.
+LAST_IMAGES, AT_ONCE = 0.5, 16
 
 #: What is told of a fiber that nobody measures.
 FIBER_WIDTH = 0.222
@@ -37,6 +37,7 @@ class LoopServer(HardwareServer):
         super().__init__(**options)
         self._images: Subscription[ReceivedImage] | None = None
         self._loops: list[Words] = []
+        self._at_once = DeferredSemaphore(AT_ONCE)
 
     def started(self) -> None:
         # What the camera posts when nobody collects is of no interest.
@@ -58,6 +59,7 @@ class LoopServer(HardwareServer):
         try:
             await run.update("start_oscillation")
             async for image in self._images:
+                await self._at_once.acquire()
                 answers.append(Deferred.fromCoroutine(self._look(run, len(answers), image.data)))
             self._loops = await gatherResults(answers, consumeErrors=True)
         finally:
@@ -109,6 +111,8 @@ class LoopServer(HardwareServer):
             found = (index, "failed", *error.values)
         except EquipmentError as error:
             found = (index, "failed", type(error).__name__)
+        finally:
+            self._at_once.release()
         await run.update("LOOP_INFO", *found)
         return found
 
