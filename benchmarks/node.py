@@ -28,6 +28,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater, react
+from twisted.python.failure import Failure
 
 from equipnet.connection.state import State
 from equipnet.daemon.config import read_config
@@ -215,7 +216,7 @@ class Load:
         asking = [self.ask(name, self.ask_instrument) for name in instruments]
         asking += [self.ask(name, self.ask_tool) for name in tools]
         asking += [self.watch(name) for name in self.cameras]
-        self._running = [Deferred.fromCoroutine(each) for each in asking]
+        self._running = [Deferred.fromCoroutine(each).addErrback(self.stopped_asking) for each in asking]
         ticking: Any = LoopingCall(self.tick)
         self._tick = time.monotonic()
         self._running.append(ticking.start(0.005))
@@ -229,7 +230,6 @@ class Load:
         """End all of it."""
         self._stop_ticking()
         for each in self._running:
-            each.addErrback(lambda reason: reason.trap(CancelledError))
             each.cancel()
         await self.node.stopService()
         for equipment in self.equipment:
@@ -260,6 +260,11 @@ class Load:
     async def ask_tool(self, connection: Any, word: str) -> tuple[str, str]:
         reply = await connection.request(Message(1, 1, wait=True))
         return f"TOOL{connection.name[1:]}", str(reply.item[0].value)
+
+    def stopped_asking(self, reason: Failure) -> None:
+        """Take note of an error that nobody who asks should see."""
+        if not reason.check(CancelledError):
+            self.wrong.append(f"{type(reason.value).__name__}: {reason.getErrorMessage()}")
 
     async def watch(self, name: str) -> None:
         """Take the frames of a camera."""
@@ -332,7 +337,7 @@ async def kills(seconds: float, share: float) -> bool:
     row("answers", f"{load.answers:,}")
     row("questions that failed while equipment was away", f"{load.failures:,}")
     row("frames", f"{load.frames:,}")
-    row("replies to the wrong question", f"{len(load.wrong)}", "0")
+    row("replies to the wrong question, errors of other sorts", f"{len(load.wrong)}", "0")
     row("connections that were not back in time", f"{len(load.late)}", "0")
     row("memory at the end, to that after the first minute", f"{grown:.3f}", f"at most {GROWTH}")
     await load.stop()
