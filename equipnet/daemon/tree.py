@@ -141,7 +141,8 @@ class Node(MultiService):
                 if name in arriving:
                     self.add(name, arriving[name], config.connections[name].needs)
             for name in config.connections:
-                self._connections[name] = self._connections.pop(name)
+                if name in self._connections:  # it may have been removed by hand meanwhile
+                    self._connections[name] = self._connections.pop(name)
             return Reloaded(
                 started=tuple(name for name in arriving if name not in there),
                 stopped=tuple(name for name in leaving if name not in arriving),

@@ -564,6 +564,18 @@ class ReloadTests(NodeTests):
         self.assertEqual(reloaded, Reloaded(("b",), ("a",), ("taken",), ()))
         self.assertEqual(list(self.node.connections), ["mine", "b", "taken"])
 
+    def test_removed_by_hand_meanwhile(self) -> None:
+        """
+        A connection that is removed by hand while others are being closed stays away, and hinders nothing.
+        """
+        self.run_node(a='faults = ["slow"]', b="")
+        a = self.node.connection("a")
+        reloaded = self.reload(b="", c="")
+        self.node.connection("b").disownServiceParent()
+        self.closed(a)
+        self.assertEqual(self.successResultOf(reloaded).started, ("c",))
+        self.assertEqual(list(self.node.connections), ["c"])
+
     def test_not_running(self) -> None:
         """
         A node that does not run yet takes on the new connections without starting them.
