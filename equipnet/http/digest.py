@@ -65,8 +65,9 @@ def parse_challenges(values: Iterable[bytes]) -> list[Challenge]:
         parameters: dict[str, str] | None = None
         for piece in _PIECE.findall(_text(value)):
             piece = piece.strip()
-            parameter = _PARAMETER.fullmatch(piece)
-            scheme = None if parameter else _SCHEME.fullmatch(piece)
+            # This comes first: "Basic YTpiYw==" could be a parameter of that name, too.
+            scheme = _SCHEME.fullmatch(piece)
+            parameter = None if scheme else _PARAMETER.fullmatch(piece)
             name = parameter[1] if parameter else scheme and scheme[1]
             if name:
                 parameters = {}

@@ -401,6 +401,18 @@ class GuardTests(SynchronousTestCase):
         for wrong in (b"Basic TXVmYXNhOkNpcmNsZSBvZiBMaWZm", b"Basic TXV", b"Basic", SHA_256_ANSWER):
             self.assertIs(guard.verify("GET", URI, wrong), Verdict.WRONG)
 
+    def test_padding(self) -> None:
+        """
+        They are taken whatever their length is, with base64's padding and without (RFC 7617, 2 and 2.1).
+        """
+        for username, password, said in (
+            ("Aladdin", "open sesame", b"Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("cam", "pass", b"Basic Y2FtOnBhc3M="),
+            ("root", "pass", b"Basic cm9vdDpwYXNz"),
+        ):
+            guard = Guard(username, password, "x", Clock().seconds, algorithms=("SHA-256", "Basic"))
+            self.assertIs(guard.verify("POST", "/", said), Verdict.GOOD)
+
     def test_algorithms(self) -> None:
         """
         An algorithm that there is not, or none at all, is refused.
