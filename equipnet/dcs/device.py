@@ -160,7 +160,7 @@ class Motor(Device):
             aborted, what this awaits fails with ``CancelledError``: stop the hardware then, and return the position or
             let the error through.
         """
-        return target
+        raise NotImplementedError(f"{type(self).__name__} does not say how it moves")
 
     def oscillate(self, target: float, seconds: float, report: Report) -> Any:
         """Move to ``target`` within so many seconds, with the shutter open; as `move` otherwise."""
@@ -256,6 +256,7 @@ class Shutter(Device):
 
     def set_state(self, state: str) -> Any:
         """Open or close it; raise `OperationFailed` when it cannot be."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it opens and closes")
 
     def report(self, result: str = "") -> Message:
         """Give the message that says how it stands."""

@@ -68,6 +68,9 @@ def operation(name: str, *, thread: bool = False) -> Callable[[_F], _F]:
         Whether it blocks, and is to be run in a thread; else it is an ``async def``, or returns soon.
     """
 
+    if not isinstance(name, str):
+        raise TypeError('an operation has the name that dcss knows it by: @operation("getLoopTip")')
+
     def mark(function: _F) -> _F:
         function.__dict__["dcs_operation"] = (name, thread)
         return function

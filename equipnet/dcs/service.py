@@ -84,10 +84,10 @@ from equipnet.dcs.message import (
 from equipnet.dcs.operation import ABORTED, Aborted, OperationFailed, Run, Task
 from equipnet.dcs.protocol import DEFAULT_MESSAGE_LIMIT, DEFAULT_QUEUE_LIMIT, DhsProtocol
 from equipnet.dcs.request import Count, EncoderRequest, Move, Request, ShutterRequest, StringRequest
-from equipnet.dcs.session import Book
+from equipnet.dcs.session import Book, DcsState
 from equipnet.dcs.tcl import clean
 from equipnet.dcs.threads import Threads
-from equipnet.errors import Disconnected, EquipmentConnectionError, LocalProtocolError, NotConnected
+from equipnet.errors import ConnectionLost, Disconnected, EquipmentConnectionError, LocalProtocolError, NotConnected
 from equipnet.interfaces import INode
 
 #: Seconds that an author's code may take to end when it is aborted; then dcss is told without it.
@@ -431,6 +431,14 @@ class DhsConnection(ClientConnection):
 
     def gone(self, protocol: DhsProtocol) -> None:
         """Nothing is owed any more, and nobody waits for what runs."""
+        if protocol.dcs_state is DcsState.NAMED and isinstance(protocol.ended_by, ConnectionLost):
+            # It is all that a dcss says to a name that it does not like.
+            self.log.warn(
+                "{name}: dcss closed the connection before it took {dhs!r}: is that name in its database, for this "
+                "computer, and is nobody else connected with it?",
+                name=self.name,
+                dhs=self.dhs_name,
+            )
         self._forget_registrations()
         for task in self.owed:
             if task.protocol is protocol:
@@ -585,6 +593,7 @@ class DhsConnection(ClientConnection):
 
     def _register_motor(self, message: Any) -> None:
         if message.name not in self.devices:
+            self.log.warn("{name}: dcss registers {it}, which we do not have", name=self.name, it=message.text)
             absent = AbsentMotor()
             absent.name = message.name
             self._add_device(absent)

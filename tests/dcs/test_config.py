@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,18 @@ class DhsSectionTests(SynchronousTestCase):
             f"{self.module}:Phi",
         ):
             self.assertRaises(ValueError, self.built, application=application)
+
+    def test_broken_modules(self) -> None:
+        """A module that cannot be imported is told from one that is not there, with the place in it."""
+        for name, text, said in (
+            ("divides", "x = 1\ny = x / 0\n", "divides.py:2: ZeroDivisionError: division by zero"),
+            ("unclosed", "x = (\n", "unclosed.py:1: '(' was never closed"),
+            ("imports", "import no_such_thing_as_this\n", "imports.py:1: ModuleNotFoundError: No module named "),
+        ):
+            (self.folder / f"{name}.py").write_text(text)
+            self.addCleanup(sys.modules.pop, name, None)
+            error = self.assertRaises(ValueError, self.built, application=f"{name}:Server")
+            self.assertIn(f"{name!r} cannot be imported: {self.folder.resolve() / said}", str(error))
 
     def test_in_a_file(self) -> None:
         """The kind is found, and the module beside the file."""

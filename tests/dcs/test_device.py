@@ -55,11 +55,14 @@ class Phi(Motor):
 
 
 class Kappa(Motor):
-    """A motor that is where it should be at once, by default; it knows itself."""
+    """A motor that is where it should be at once; it knows itself."""
 
     name = "kappa"
     position = 5.0
     configuration = MotorConfiguration(upper_limit=90, lower_limit=-90, scale_factor=100, speed=2000, lock_on=False)
+
+    def move(self, target: float, report: Any) -> float:
+        return target
 
 
 class Table(Motor):
@@ -394,12 +397,26 @@ class MoveTests(DeviceTestCase):
         )
         self.assertEqual(phi.targets, [11.0])
 
-    def test_default(self) -> None:
-        """A motor without a move of its own is there at once."""
+    def test_at_once(self) -> None:
+        """A move that returns at once is started and completed."""
         self.say("stoh_start_motor_move kappa 7")
         self.assertEqual(
             self.heard(), ["htos_motor_move_started kappa 7.0", "htos_motor_move_completed kappa 7.0 normal"]
         )
+
+    def test_no_move(self) -> None:
+        """A motor whose author does not say how it moves pretends nothing."""
+        self.say("stoh_register_pseudo_motor energy energy")
+        self.heard()
+        self.say("stoh_start_motor_move energy 12500")
+        self.assertEqual(
+            self.heard(),
+            [
+                "htos_motor_move_started energy 12500.0",
+                "htos_motor_move_completed energy 12000.0 NotImplementedError",
+            ],
+        )
+        self.assertEqual(len(self.flushLoggedErrors(NotImplementedError)), 1)
 
     def test_oscillation(self) -> None:
         """The shutter is open while the motor moves by its delta."""

@@ -295,3 +295,15 @@ class MarkTests(SynchronousTestCase):
         self.assertEqual(Other._operations["readFile"], ("read_file", True))
         self.assertEqual(LoopServer._operations["echo"], ("echo", False))
         self.assertEqual(Other._handlers, {"stoh_start_operation": ("started_one",)})
+
+
+class MistakeTests(SynchronousTestCase):
+    def test_no_name(self) -> None:
+        """The decorator without a name is refused where it stands; the method would never be called."""
+
+        def get_loop_tip(run: Run) -> None:
+            """Nothing."""
+
+        decorator: Any = operation
+        error = self.assertRaises(TypeError, decorator, get_loop_tip)
+        self.assertIn('@operation("getLoopTip")', str(error))

@@ -6,6 +6,8 @@ from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import LogLevel, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from equipnet.connection.state import State
@@ -81,12 +83,15 @@ class ConnectionTests(DhsTestCase):
         self.assertIs(self.successResultOf(ready), self.dhs)
 
     def test_refused_in_the_handshake(self) -> None:
-        """A hub that closes then is tried again."""
+        """A hub that closes then is tried again, and what it may mean by that is logged."""
         self.start(Server())
-        for _ in range(3):
+        events = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)  # type: ignore[arg-type]
+        for count in range(1, 4):
             self.attempt.succeed()
             self.attempt.protocol.dataReceived(ASKING)
             self.lose()
+            said = [each for each in events if each.get("dhs") == "loopDHS" and each["log_level"] is LogLevel.warn]
+            self.assertEqual(len(said), count)
             self.assertIs(self.dhs.state, State.WAITING)
             self.assertIsInstance(self.dhs.last_error, ConnectionLost)
             self.clock.advance(1)
