@@ -93,6 +93,7 @@ def ask(
     TARGET is an address, such as tcp:192.168.1.100:5025, or the name of a connection in a file.
     """
     from equipnet.daemon.config import read_config
+    from equipnet.errors import AddressError
 
     if file is not None and termination is not None:
         raise click.UsageError("the termination stands in the file; --termination is for an address")
@@ -109,9 +110,12 @@ def ask(
 
             seconds = 5.0 if timeout is None else timeout
             ending = "\n" if termination is None else _unescaped(termination)
-            connection = Instrument(
-                target, termination=ending, timeout=seconds, connect_timeout=seconds, reactor=reactor
-            )
+            try:
+                connection = Instrument(
+                    target, termination=ending, timeout=seconds, connect_timeout=seconds, reactor=reactor
+                )
+            except AddressError as error:
+                _fail(f"{error}; or, with --config FILE, the name of a connection")
         reactor.addSystemEventTrigger("before", "shutdown", connection.disconnect)
         await connection.connect()
         reply = await connection.query(text)

@@ -138,12 +138,12 @@ class Demo:
         begin = self.reactor.seconds()
         self.node.startService()
         connections = self.node.connections.values()
-        try:
-            await gatherResults([connection.when_ready() for connection in connections], consumeErrors=True)
-        except Exception as error:
-            late = [c for c in connections if c.state is not State.READY]
+        while late := [c for c in connections if c.state is not State.READY]:
             said = "; ".join(f"{c.name} is {c.state.value}, {c.last_error}" for c in late)
-            raise AssertionError(f"not everything is ready after {PATIENCE:g} s: {said}") from error
+            # Somebody else may have a port of the examples; nothing else takes so long.
+            if self.reactor.seconds() > begin + 5:
+                raise AssertionError(f"not everything is ready after 5 s: {said}")
+            await deferLater(self.reactor, 0.01)
         seconds = self.reactor.seconds() - begin
         return f"{len(connections)} connections are ready after {seconds:.1f} s"
 

@@ -100,7 +100,9 @@ class AskTests(SynchronousTestCase):
         self.assertRegex(ended.stderr, rf"^Cannot connect to tcp:127\.0\.0\.1:{port}: [^\n]*refused[^\n]*\n$")
         ended = self.equipnet("ask", "nowhere", "*IDN?")
         self.assertEqual((ended.stdout, ended.returncode), ("", 1))
-        self.assertRegex(ended.stderr, r"^'nowhere' is not an address; [^\n]*\n$")
+        self.assertRegex(
+            ended.stderr, r"^'nowhere' is not an address; [^\n]*; or, with --config FILE, the name of a connection\n$"
+        )
 
 
 class SimulateTests(SynchronousTestCase):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -236,7 +237,20 @@ def find_object(name: str, folder: Path) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:
-        raise ValueError(f"there is no {name!r}: {type(error).__name__}: {error}") from error
+        raise ValueError(_why_not(name, module_name, error)) from error
     finally:
         sys.path.remove(str(folder.resolve()))
     return found
+
+
+def _why_not(name: str, module_name: str, error: Exception) -> str:
+    """Say why there is no object of that name: it is not there, or its module fails, and where."""
+    missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+    if missing or isinstance(error, AttributeError):
+        return f"there is no {name!r}: {type(error).__name__}: {error}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    file, line = place.filename, place.lineno
+    if isinstance(error, SyntaxError):
+        file, line = error.filename or file, error.lineno or line
+        return f"{module_name!r} cannot be imported: {file}:{line}: {error.msg}"
+    return f"{module_name!r} cannot be imported: {file}:{line}: {type(error).__name__}: {error}"

@@ -33,6 +33,10 @@ class Options(usage.Options):
         "SIGHUP. While a node runs in the same folder, check a file with 'equipnet check FILE'."
     )
 
+    def parseArgs(self, *words: str) -> None:
+        if words:
+            raise usage.UsageError(f"what is {words[0]!r}? A configuration file is given as --config FILE")
+
     def postOptions(self) -> None:
         if not self["config"]:
             raise usage.UsageError("which configuration file? give it as --config FILE")

@@ -46,7 +46,7 @@ class Reloaded:
     def __str__(self) -> str:
         changes = (("started", self.started), ("stopped", self.stopped), ("restarted", self.restarted))
         done = [f"{what} {', '.join(names)}" for what, names in changes if names]
-        return "; ".join([*(done or ["nothing has changed"]), f"kept {len(self.kept)}"])
+        return "; ".join([*(done or ["no connection has changed"]), f"kept {len(self.kept)}"])
 
 
 @implementer(INode)

@@ -268,7 +268,7 @@ class JpegReceiver(HttpPort):
             if refusal is not None:
                 return refusal
         if self._paths and _path_and_query(head)[0] not in self._paths:
-            return Answer(404, "no images are received at this path")
+            return Answer(404, f"no images are received at {_path_and_query(head)[0][:60]!a}")
         if head.length == 0 and b"content-length" not in head.fields:
             return Answer(411, "an image comes with its Content-Length, or in chunks")
         content_type = head.first(b"content-type")
@@ -431,7 +431,11 @@ class JpegReceiver(HttpPort):
         challenges = [] if self._token is None else [b"Bearer"]
         if self._guard is not None:
             challenges += self._guard.challenges(verdict is Verdict.STALE)
-        text = "the credentials are not the right ones" if verdict is Verdict.WRONG else "who are you?"
+        schemes = [] if self._token is None else ["Bearer"]
+        schemes += [] if self._guard is None else ["Digest", "Basic"]
+        text = f"say who you are in an Authorization field: {' or '.join(schemes)}"
+        if verdict is Verdict.WRONG:
+            text = "the credentials are not the right ones"
         return Answer(401, text, tuple(("WWW-Authenticate", each.decode("latin-1")) for each in challenges))
 
     # What the disk says

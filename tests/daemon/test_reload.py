@@ -63,7 +63,9 @@ class ReloadingTests(SynchronousTestCase):
         self.assertEqual(list(self.node.connections), ["b", "c"])
         self.assertEqual(self.said(), [(LogLevel.info, f"{self.file} was read again: started b, c; stopped a; kept 0")])
         self.reloading.request()
-        self.assertEqual(self.said(), [(LogLevel.info, f"{self.file} was read again: nothing has changed; kept 2")])
+        self.assertEqual(
+            self.said(), [(LogLevel.info, f"{self.file} was read again: no connection has changed; kept 2")]
+        )
 
     def test_page(self) -> None:
         """
@@ -131,7 +133,9 @@ class ReloadingTests(SynchronousTestCase):
         self.assertEqual((list(self.node.connections), self.accepted), (["a"], []))
         self.node.removeService(self.node.connection("a"))
         self.reloading.request()
-        self.assertEqual(self.said(), [(LogLevel.info, f"{self.file} was read again: nothing has changed; kept 0")])
+        self.assertEqual(
+            self.said(), [(LogLevel.info, f"{self.file} was read again: no connection has changed; kept 0")]
+        )
 
     def test_worse(self) -> None:
         """

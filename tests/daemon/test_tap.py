@@ -39,6 +39,8 @@ class OptionsTests(SynchronousTestCase):
         """
         Without a file there is nothing to do.
         """
+        error = self.assertRaises(UsageError, Options().parseOptions, ["lab.toml"])
+        self.assertEqual(str(error), "what is 'lab.toml'? A configuration file is given as --config FILE")
         error = self.assertRaises(UsageError, Options().parseOptions, ["--check"])
         self.assertEqual(str(error), "which configuration file? give it as --config FILE")
 

@@ -389,7 +389,7 @@ class ReloadTests(NodeTests):
         self.assertEqual(
             str(Reloaded(("a", "b"), ("c",), ("d",), ("e", "f", "g"))), "started a, b; stopped c; restarted d; kept 3"
         )
-        self.assertEqual(str(Reloaded((), (), (), ())), "nothing has changed; kept 0")
+        self.assertEqual(str(Reloaded((), (), (), ())), "no connection has changed; kept 0")
 
     def test_same(self) -> None:
         """

@@ -97,7 +97,7 @@ class ReceiverCase(SynchronousTestCase):
         event = self.events[-1]
         self.assertEqual(
             (event["name"], event["peer"], event["status"], event["text"]),
-            ("images", "10.0.0.9:50000", status, text),
+            ("images", "10.0.0.9", status, text),
         )
 
 
@@ -320,7 +320,12 @@ class PathTests(ReceiverCase):
         """
         self.accepted(post("/camera2?a=b"))
         for path in ("/", "/camera3", "/camera1/", "/Camera1"):
-            self.refused(post(path), 404, "no images are received at this path")
+            self.refused(post(path), 404, f"no images are received at {path!r}")
+
+
+#: What is said to who has to say who it is.
+BEARER = "say who you are in an Authorization field: Bearer"
+LOGIN = "say who you are in an Authorization field: Digest or Basic"
 
 
 class CredentialTests(ReceiverCase):
@@ -352,11 +357,15 @@ class CredentialTests(ReceiverCase):
             {"content-length": "38"},
         )
         self.accepted(post("/", SMALL_JPEG, "Authorization: bearer  s3cret-Token "))
-        self.assertEqual(self.challenges(self.refused(post(), 401, "who are you?")), [b"Bearer"])
+        self.assertEqual(self.challenges(self.refused(post(), 401, BEARER)), [b"Bearer"])
         for said in ("Bearer s3cret-Toke", "Bearer", "Bearer \xff"):
             self.refused(post("/", SMALL_JPEG, f"Authorization: {said}"), 401, "the credentials are not the right ones")
         for said in ("Basic OnMzY3JldC1Ub2tlbg==", "s3cret-Token", ""):
-            self.refused(post("/", SMALL_JPEG, f"Authorization: {said}"), 401, "who are you?")
+            self.refused(
+                post("/", SMALL_JPEG, f"Authorization: {said}"),
+                401,
+                BEARER,
+            )
         self.check_secrets("s3cret", "OnMzY3JldC1Ub2tlbg")
 
     def test_basic(self) -> None:
@@ -371,7 +380,7 @@ class CredentialTests(ReceiverCase):
             self.refused(
                 post("/", SMALL_JPEG, f"Authorization: Basic {said}"), 401, "the credentials are not the right ones"
             )
-        schemes = [challenge.split()[0] for challenge in self.challenges(self.refused(post(), 401, "who are you?"))]
+        schemes = [challenge.split()[0] for challenge in self.challenges(self.refused(post(), 401, LOGIN))]
         self.assertEqual(schemes, [b"Digest", b"Digest", b"Basic"])
         self.check_secrets(right, "p\xe4ss")
 
@@ -382,12 +391,12 @@ class CredentialTests(ReceiverCase):
         self.start(username="axis", password="pass")
         login = Login("axis", "pass")
         path = "/camera1?caf\xe9"
-        answer = self.refused(post(path), 401, "who are you?")
+        answer = self.refused(post(path), 401, LOGIN)
         uri = path.encode("latin-1").decode("utf-8", "surrogateescape")
         said = login.answer(self.challenges(answer), "POST", uri, None)
         request = post(path, SMALL_JPEG, f"Authorization: {said.value.decode('latin-1')}")
         self.accepted(request)
-        again = self.refused(request, 401, "who are you?")
+        again = self.refused(request, 401, LOGIN)
         self.assertIn(b"stale=true", again)
         self.refused(request.replace(b"POST", b"PUT"), 401, "the credentials are not the right ones")
         self.check_secrets("response=")
@@ -410,7 +419,7 @@ class CredentialTests(ReceiverCase):
         A big image without credentials is refused before it has come.
         """
         self.start(token="abc")
-        self.refused(post("/", b"", length=1_000_000), 401, "who are you?", ended=True)
+        self.refused(post("/", b"", length=1_000_000), 401, BEARER, ended=True)
 
     def test_malformed_header(self) -> None:
         """
