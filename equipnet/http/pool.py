@@ -98,6 +98,8 @@ class _SocketFactory(WrappingFactory[Any]):
 
     def __init__(self, wrapped: Any, pool: Pool) -> None:
         super().__init__(wrapped)
+        # Twisted's would tell of each try that it starts and stops.
+        wrapped.noisy = False
         self.pool = pool
 
     def buildProtocol(self, addr: IAddress | None) -> Socket:

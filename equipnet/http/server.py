@@ -110,12 +110,12 @@ class HttpPort(ListeningConnection):
     # What requests tell
 
     def refused_request(self, answer: Answer, peer: str) -> None:
-        """Count a refusal, and log it with the peer."""
+        """Count a refusal, and log it with the peer; without its port, so that repetitions are seen to be some."""
         self.refusals[answer.status] = self.refusals.get(answer.status, 0) + 1
         self.log.warn(
             "{name}: a request of {peer} is refused: {status} {text}",
             name=self.name,
-            peer=peer,
+            peer=peer.rpartition(":")[0] or peer,
             status=answer.status,
             text=answer.text,
         )

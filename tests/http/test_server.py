@@ -159,7 +159,7 @@ class PortCase(SynchronousTestCase):
         self.assertEqual(b"\r\nConnection: close\r\n" in answer, not kept_open)
         self.assertEqual(self.port.refusals[status], before + 1)
         event = self.events[-1]
-        self.assertEqual((event["peer"], event["status"], event["text"]), ("10.0.0.9:50000", status, text))
+        self.assertEqual((event["peer"], event["status"], event["text"]), ("10.0.0.9", status, text))
         self.assertEqual(self.port.served, [])
         socket.go()
 
