@@ -331,7 +331,11 @@ async def large() -> None:
 async def kills(seconds: float, share: float) -> bool:
     """Print what is left after so many seconds of kills; tell whether that is all."""
     load = Load(share)
-    print(f"\n{len(load.node_names)} connections for {seconds:g} s, while their equipment is killed and started again")
+    seed = random.randrange(1_000_000)
+    random.seed(seed)
+    print(
+        f"\n{len(load.node_names)} connections for {seconds:g} s, while their equipment is killed and started again; seed {seed}"
+    )
     await load.start()
     grown = await load.kill_for(seconds)
     row("answers", f"{load.answers:,}")
