@@ -333,9 +333,8 @@ async def kills(seconds: float, share: float) -> bool:
     load = Load(share)
     seed = random.randrange(1_000_000)
     random.seed(seed)
-    print(
-        f"\n{len(load.node_names)} connections for {seconds:g} s, while their equipment is killed and started again; seed {seed}"
-    )
+    print(f"\n{len(load.node_names)} connections for {seconds:g} s, while their equipment is killed and started again")
+    row("seed of the kills", f"{seed}")
     await load.start()
     grown = await load.kill_for(seconds)
     row("answers", f"{load.answers:,}")
