@@ -1,10 +1,10 @@
 """
 The servers of the imaging benchmark, each in a process of its own: ``python -m benchmarks._images WHO``.
 
-``receiver`` is equipnet's, ``threaded`` a receiver on ``http.server`` as pydhsfw has it (one thread that serves, the
-image is queued for another one), ``bare`` a Twisted protocol that only counts the bytes of a POST, ``plain`` and
-``digest`` are cameras on twisted.web. They print their port, and end when their standard input does; a line on it is
-answered with a line of figures.
+``receiver`` is equipnet's, ``timed`` is that one with an observer that notes when each image comes, ``threaded`` is a
+receiver on ``http.server`` as pydhsfw has it (one thread that serves, the image is queued for another one), ``bare`` a
+Twisted protocol that only counts the bytes of a POST, ``plain`` and ``digest`` are cameras on twisted.web. They print
+their port, and end when their standard input does; a line on it is answered with a line of figures.
 """
 
 import gc
@@ -45,17 +45,21 @@ def cpu() -> float:
 
 
 def receiver() -> None:
+    _receive(lambda image, lags: None)
+
+
+def timed() -> None:
+    _receive(lambda image, lags: lags.seconds.append(time.monotonic() - float(image.headers[SENT])))
+
+
+def _receive(note: Callable[[Any, Lags], object]) -> None:
     from twisted.internet import reactor
 
-    from equipnet.imaging import JpegReceiver, ReceivedImage
+    from equipnet.imaging import JpegReceiver
 
     lags = Lags()
     server = JpegReceiver("tcp:0", max_size="64 MiB", max_connections=1000, reactor=reactor)
-
-    def note(image: ReceivedImage) -> None:
-        lags.seconds.append(time.monotonic() - float(image.headers[SENT]))
-
-    server.observe_images(note)
+    server.observe_images(lambda image: note(image, lags))
 
     def listening(_: object) -> None:
         assert server.bound is not None
