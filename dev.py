@@ -188,20 +188,20 @@ def test(root: Path, arguments: Sequence[str]) -> list[Step]:
     Run the tests under both runners, and those with real sockets (`test_*_sockets.py`) on the asyncio reactor too;
     those that run processes of their own (`test_*_processes.py`) would be the same there.
 
-    Beside trial a small node runs for a minute while its equipment is killed again and again: that is mostly waiting.
-    pytest comes last, so that its closing line is the last of the output.
+    Those on the asyncio reactor, and a small node whose equipment is killed again and again for a minute, run beside
+    trial, since both are mostly waiting. pytest comes last, so that its closing line is the last of the output.
     """
     python = str(venv_python(root))
     if arguments:
         return [[python, "-m", "pytest", *arguments]]
     trial = [python, "-m", "twisted.trial", "--temp-directory", ".trial"]
     kills = [python, "-m", "benchmarks.node", "--kills", "60", "0.05"]
-    commands: list[Step] = [([*trial, "tests"], kills)]
+    together: list[Command] = [[*trial, "tests"], kills]
     with_sockets = sorted((root / "tests").rglob("test_*_sockets.py"))
     if with_sockets:
         modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in with_sockets]
-        commands.append([*trial, "--reactor", "asyncio", *modules])
-    return [*commands, [python, "-m", "pytest", "tests"]]
+        together.append([*trial, "--reactor", "asyncio", *modules])
+    return [tuple(together), [python, "-m", "pytest", "tests"]]
 
 
 def lint(root: Path, arguments: Sequence[str]) -> list[Step]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import sys
 from io import StringIO
 from pathlib import Path
@@ -15,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import TestCase
 
 from equipnet.hsms import HsmsActiveConnection
 from equipnet.secs import A, L, Message
@@ -97,24 +96,6 @@ class NodeTests(TestCase):
             transport.signalProcess(signal)
             await node.ended
         return node.printed
-
-    async def test_fab(self) -> None:
-        """
-        A daemon runs the hosts and the simulated equipment of the example, selects over TCP and TLS, and ends.
-        """
-        for port in (15000, 15001):
-            with socket.socket() as free:
-                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    free.bind(("127.0.0.1", port))
-                except OSError as error:
-                    raise SkipTest(f"somebody else has its port {port}") from error
-        code = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
-        node = self.start("-c", code, "-n", "--pidfile=", "equipnet", "--config", "examples/fab.toml")
-        await node.when("connected -> ready: selected", 4)
-        printed = await self.stop(node, "TERM")
-        self.assertIn("etcher: disconnecting -> stopped", printed)
-        self.assertIn("Server Shut Down.", printed)
 
     async def test_simulate(self) -> None:
         """
