@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,8 @@ class Load:
         self.cameras = [f"c{n}" for n in range(cameras)]
         self.node_names = [*self.names[0], *self.names[1], *self.cameras]
         self.node: Any = None
-        self.lags: list[float] = []
+        # As many as come in less than the first minute: what is kept is no growth of memory.
+        self.lags: deque[float] = deque(maxlen=40_000)
         self.wrong: list[str] = []
         self.answers = self.failures = self.frames = 0
         self.longest = 0.0
