@@ -194,13 +194,13 @@ def test(root: Path, arguments: Sequence[str]) -> list[Step]:
     python = str(venv_python(root))
     if arguments:
         return [[python, "-m", "pytest", *arguments]]
-    trial = [python, "-m", "twisted.trial", "--temp-directory", ".trial"]
+    trial = [python, "-m", "twisted.trial", "--temp-directory"]
     kills = [python, "-m", "benchmarks.node", "--kills", "60", "0.05"]
-    together: list[Command] = [[*trial, "tests"], kills]
+    together: list[Command] = [[*trial, ".trial", "tests"], kills]
     with_sockets = sorted((root / "tests").rglob("test_*_sockets.py"))
     if with_sockets:
         modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in with_sockets]
-        together.append([*trial, "--reactor", "asyncio", *modules])
+        together.append([*trial, ".trial-asyncio", "--reactor", "asyncio", *modules])
     return [tuple(together), [python, "-m", "pytest", "tests"]]
 
 
