@@ -159,6 +159,8 @@ class Motor(Device):
             With a status such as ``"cw_hw_limit"``, ``"ccw_hw_limit"`` or ``"both_hw_limits"``. When the move is
             aborted, what this awaits fails with ``CancelledError``: stop the hardware then, and return the position or
             let the error through.
+        NotImplementedError
+            Where it is not overridden: no motor pretends to have moved.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it moves")
 
@@ -255,7 +257,7 @@ class Shutter(Device):
     state: str = ""
 
     def set_state(self, state: str) -> Any:
-        """Open or close it; raise `OperationFailed` when it cannot be."""
+        """Open or close it; raise `OperationFailed` when it cannot be. Where it is not overridden it fails."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it opens and closes")
 
     def report(self, result: str = "") -> Message:
