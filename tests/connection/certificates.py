@@ -14,6 +14,18 @@ from cryptography.x509.oid import NameOID
 #: Fixed, so that no clock decides.
 BEGIN, END = datetime.datetime(2020, 1, 1), datetime.datetime(2120, 1, 1)
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """
@@ -56,7 +68,16 @@ class Authority:
         self, name: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
     ) -> x509.Certificate:
         builder = x509.CertificateBuilder(self.name, name, key.public_key(), x509.random_serial_number(), BEGIN, END)
-        return builder.add_extension(extension, critical=False).sign(self.key, hashes.SHA256())
+        # Whose keys they are must be said for a client that is strict about RFC 5280, as Python's own is from 3.13 on.
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = (
+            builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(signer, critical=False)
+        )
+        if isinstance(extension, x509.BasicConstraints):
+            builder = builder.add_extension(_SIGNS, critical=True)
+        return builder.sign(self.key, hashes.SHA256())
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:
